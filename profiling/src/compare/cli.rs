@@ -1,0 +1,168 @@
+//! The command line. A mistake in it is answered by one line: what is wrong, and what is accepted.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use profiling::Row;
+
+use super::allocator::{Allocator, Kind};
+
+/// Stands for an empty list.
+const NONE: &str = "none";
+
+#[derive(Debug, Parser)]
+#[command(name = "profiling", about = "Measures Shockwave beside its peers")]
+#[command(arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compares the time per operation, each allocator in its own process, rounds interleaved
+    Compare(CompareOptions),
+}
+
+/// What to compare, and for how long.
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// Rows to measure; all if none is named
+    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(Row::ALL.map(Row::name)))]
+    rows: Vec<String>,
+
+    /// Whom to measure beside Shockwave, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = Allocator::peers().map(str::to_owned))]
+    #[arg(value_parser = PossibleValuesParser::new(Allocator::peers().chain([NONE])))]
+    peers: Vec<String>,
+
+    /// Modes of Shockwave to measure, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = Allocator::modes().map(str::to_owned))]
+    #[arg(value_parser = PossibleValuesParser::new(Allocator::modes().chain([NONE])))]
+    modes: Vec<String>,
+
+    /// Rounds; in each, every allocator runs once
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
+    /// How long one allocator is measured in a round, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
+    seconds_per_round: Duration,
+
+    /// Also writes the results, with every round, to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl CompareOptions {
+    /// The rows to measure, in the order of [`Row::ALL`], each once.
+    pub fn rows(&self) -> Vec<Row> {
+        let named = |row: &Row| self.rows.is_empty() || self.rows.iter().any(|name| name == row.name());
+        Row::ALL.into_iter().filter(named).collect()
+    }
+
+    /// The allocators to measure, in the order of the tables, each once.
+    pub fn allocators(&self) -> Vec<&'static Allocator> {
+        const ALL: &[Allocator] = &Allocator::ALL;
+        let named = |allocator: &&Allocator| {
+            let list = if allocator.kind == Kind::Shockwave { &self.modes } else { &self.peers };
+            list.iter().any(|name| name == allocator.name)
+        };
+        ALL.iter().filter(named).collect()
+    }
+
+    /// How long to measure one allocator in one round.
+    pub fn time(&self) -> Duration {
+        self.seconds_per_round
+    }
+}
+
+/// Reads the command line of the process. The error is the code to exit with, once the reason is printed;
+/// asking for help is no mistake.
+pub fn parse() -> Result<Command, ExitCode> {
+    parse_from(std::env::args_os()).map_err(|error| {
+        if error.use_stderr() {
+            eprintln!("{}", one_line(&error));
+            ExitCode::from(2)
+        } else {
+            // Nothing is left to do if standard output is closed.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+fn parse_from(
+    arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+) -> clap::error::Result<Command> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches).map(|cli| cli.command)
+}
+
+/// What clap says over several lines, on one and without the pointer to the help.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("For more"));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// A time from the command line.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|seconds| (0.001..=600.0).contains(seconds));
+    number.map(Duration::from_secs_f64).ok_or_else(|| "accepted: seconds, from 0.001 to 600".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &str) -> Result<CompareOptions, String> {
+        let arguments = ["profiling", "compare"].into_iter().chain(arguments.split_whitespace());
+        match parse_from(arguments) {
+            Ok(Command::Compare(options)) => Ok(options),
+            Err(error) => Err(one_line(&error)),
+        }
+    }
+
+    fn names(options: &CompareOptions) -> Vec<&str> {
+        options.allocators().iter().map(|allocator| allocator.name).collect()
+    }
+
+    #[test]
+    fn without_arguments_everything_is_measured() {
+        let options = options("").unwrap();
+        assert_eq!(options.rows(), Row::ALL);
+        assert_eq!(names(&options), Allocator::ALL.map(|allocator| allocator.name));
+    }
+
+    #[test]
+    fn lists_choose_and_repetition_does_not_count() {
+        let options =
+            options("trace pair trace --peers snmalloc,mimalloc --modes none --seconds-per-round 1.5")
+                .unwrap();
+        assert_eq!(options.rows(), [Row::Pair, Row::Trace]);
+        assert_eq!(names(&options), ["mimalloc", "snmalloc"]);
+        assert_eq!(options.time(), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_says_what_is_accepted() {
+        for (arguments, wrong, accepted) in [
+            ("trac", "'trac'", "pair, batch, trace"),
+            ("--peers tcmalloc", "'tcmalloc'", "system, mimalloc"),
+            ("--modes fast", "'fast'", "standard, slab, arena, none"),
+            ("--rounds 0", "'0'", "1..=1000"),
+            ("--seconds-per-round soon", "'soon'", "from 0.001 to 600"),
+            ("--round 3", "'--round'", "--rounds"),
+        ] {
+            let line = options(arguments).unwrap_err();
+            assert!(line.contains(wrong) && line.contains(accepted), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+        assert!(parse_from(["profiling"]).is_err_and(|error| one_line(&error).contains("compare")));
+    }
+}

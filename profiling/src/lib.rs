@@ -1,0 +1,24 @@
+//! The workloads that Shockwave and its peers are measured with, and the program around them.
+//!
+//! A binary per allocator sets `#[global_allocator]` and calls [`run`]; the same generic code is thus
+//! compiled once for each, and no process holds two allocators. `profiling compare` builds these binaries,
+//! runs them in turn and prints the comparison.
+//!
+//! Layers, each uses only those before it: [`Scope`] (what surrounds one operation), `blocks` and `clock`,
+//! [`workloads`], [`Row`] (a workload's name and meaning), [`run`].
+
+mod blocks;
+mod clock;
+mod floor;
+mod row;
+mod runner;
+mod scope;
+pub mod workloads;
+
+pub use clock::{Clock, Sample};
+pub use floor::{Floor, FloorScope};
+pub use row::Row;
+pub use runner::run;
+#[cfg(feature = "shockwave")]
+pub use scope::RequestScope;
+pub use scope::{NoScope, Scope};

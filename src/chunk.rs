@@ -1,0 +1,209 @@
+//! Arena records and the chunks they bump through.
+//!
+//! ```text
+//!  start of page                     bump                end
+//!    | blocks, freed or not           | free              |8 B|
+//! ```
+//!
+//! Bumping goes upwards, so that the top block can grow in place. The last 8 B of a chunk are never handed out: the end
+//! of a block is then never the start of the next chunk, and comparing a block's end with `bump` is enough to know that
+//! the block is the top of the current chunk.
+
+use core::cell::Cell;
+use core::ptr;
+
+use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::space::{self, PAGE_SIZE};
+use crate::sync::{Lock, Ordering};
+
+/// Bytes of a chunk that can be bumped through.
+pub(crate) const CHUNK_BYTES: usize = PAGE_SIZE - 8;
+
+/// Position in a chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor {
+    /// Address of the next free byte; 0 if there is no chunk.
+    pub bump: usize,
+    /// End of the chunk; null if there is none, so that nothing fits. Pointers to blocks derive from it.
+    pub end: *mut u8,
+    /// The chunk, newest of the arena's list; null if there is none.
+    pub chunk: *const PageHeader,
+}
+
+impl Cursor {
+    /// The cursor of no chunk: nothing fits.
+    pub(crate) const NONE: Cursor = Cursor { bump: 0, end: ptr::null_mut(), chunk: ptr::null() };
+
+    /// Bytes between the start of the chunk and the bump pointer.
+    fn passed(&self) -> u32 {
+        // The chunk starts at a multiple of its size and `bump` never reaches its end.
+        (self.bump & (PAGE_SIZE - 1)) as u32
+    }
+
+    /// Notes in the chunk's header where the cursor stands and adds `live` blocks.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have the arena of the chunk to itself.
+    pub(crate) unsafe fn fold(&self, live: u32) {
+        // SAFETY: chunks are headers of the table.
+        if let Some(chunk) = unsafe { self.chunk.as_ref() } {
+            chunk.set_used(chunk.used().wrapping_add(live));
+            chunk.carved.store(self.passed(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// An arena's record. Records live for ever and are used again by later arenas.
+///
+/// Belongs to whoever has the arena entered, else to whoever holds the handle. While the arena is entered `cursor` is
+/// out of date: the real one stands in the thread's record.
+#[repr(C, align(128))]
+pub(crate) struct Arena {
+    pub cursor: Cell<Cursor>,
+    /// How many scopes of `thread` have it entered.
+    pub entered: Cell<u32>,
+    /// Address of the thread record that entered it last.
+    pub thread: Cell<usize>,
+    /// Link in a list of unused records.
+    pub next: Cell<*const Arena>,
+    pub chunks: Cell<usize>,
+    /// Objects that were too big and went elsewhere: number and bytes.
+    pub bypassed: Cell<(u64, u64)>,
+}
+
+/// What closing an arena found.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Closed {
+    /// Bytes bumped through.
+    pub bytes: u64,
+    /// Blocks that are still alive.
+    pub escaped: u64,
+}
+
+/// Unused records that no heap keeps.
+static UNUSED: Lock<Unused> = Lock::new(Unused(ptr::null()));
+
+struct Unused(*const Arena);
+
+// SAFETY: unused records belong to whoever holds the lock.
+unsafe impl Send for Unused {}
+
+/// A new record, or one that was used before. `None` when there is no memory.
+pub(crate) fn new_record() -> Option<&'static Arena> {
+    let mut unused = UNUSED.lock();
+    // SAFETY: unused records are valid for ever and belong to whoever takes them from the list.
+    if let Some(arena) = unsafe { unused.0.as_ref() } {
+        unused.0 = arena.next.get();
+        return Some(arena);
+    }
+    drop(unused);
+    let record = space::alloc_record(size_of::<Arena>()).cast::<Arena>();
+    if record.is_null() {
+        return None;
+    }
+    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
+    unsafe {
+        record.write(Arena {
+            cursor: Cell::new(Cursor::NONE),
+            entered: Cell::new(0),
+            thread: Cell::new(0),
+            next: Cell::new(ptr::null()),
+            chunks: Cell::new(0),
+            bypassed: Cell::new((0, 0)),
+        });
+        Some(&*record)
+    }
+}
+
+/// Keeps a record, which must have no chunks, for any thread.
+pub(crate) fn retire_record(arena: &'static Arena) {
+    let mut unused = UNUSED.lock();
+    arena.next.set(unused.0);
+    unused.0 = arena;
+}
+
+impl Arena {
+    /// Address of this record, as `owner` words hold it.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Makes an empty page the arena's newest chunk and returns a cursor at its start. The previous chunk must have been
+    /// folded.
+    pub(crate) fn add_chunk(&self, page: &'static PageHeader, newest: *const PageHeader) -> Cursor {
+        page.set_used(0);
+        page.carved.store(0, Ordering::Relaxed);
+        page.remote.live.reset();
+        page.next.set(newest);
+        page.owner.store(self.address(), Ordering::Relaxed);
+        page.set_kind(Kind::Chunk);
+        self.chunks.set(self.chunks.get() + 1);
+        start(page)
+    }
+
+    /// Ends the arena's use of all its chunks. Empty ones go to `give`, except that the newest stays if `keep` is set;
+    /// those with live blocks are left to their last free.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have the arena to itself, its cursor must be up to date and folded, and no thread may have it
+    /// entered.
+    pub(crate) unsafe fn close(&self, keep: bool, mut give: impl FnMut(&'static PageHeader)) -> Closed {
+        let mut closed = Closed::default();
+        let mut kept = Cursor::NONE;
+        let mut list = self.cursor.get().chunk;
+        // SAFETY: the list consists of headers of chunks of this arena.
+        while let Some(chunk) = unsafe { list.as_ref() } {
+            list = chunk.next.get();
+            closed.bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
+            let live = chunk.used();
+            if live != 0 {
+                // Before the count is handed over: who frees the last block may use the record again.
+                chunk.owner.store(NO_OWNER, Ordering::Relaxed);
+                let remaining = chunk.remote.live.close(live);
+                if remaining != 0 {
+                    closed.escaped += remaining as u64;
+                    continue;
+                }
+            }
+            if keep && kept.chunk.is_null() && live == 0 {
+                chunk.next.set(ptr::null());
+                chunk.carved.store(0, Ordering::Relaxed);
+                kept = start(chunk);
+            } else {
+                give(chunk);
+            }
+        }
+        self.chunks.set(usize::from(!kept.chunk.is_null()));
+        self.cursor.set(kept);
+        self.bypassed.set((0, 0));
+        closed
+    }
+
+    /// Bytes bumped through and live blocks, for statistics. The cursor must be folded.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let (mut bytes, mut blocks) = (0, 0);
+        let mut list = self.cursor.get().chunk;
+        // SAFETY: the list consists of headers of chunks of this arena.
+        while let Some(chunk) = unsafe { list.as_ref() } {
+            list = chunk.next.get();
+            bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
+            blocks += live_blocks(chunk);
+        }
+        (bytes, blocks)
+    }
+}
+
+/// Live blocks of a chunk, folded or closed.
+pub(crate) fn live_blocks(chunk: &PageHeader) -> u64 {
+    let local = if chunk.owner.load(Ordering::Relaxed) == NO_OWNER { 0 } else { chunk.used() as i32 as i64 };
+    (local + chunk.remote.live.balance() as i64).max(0) as u64
+}
+
+/// A cursor at the start of a chunk.
+fn start(page: &PageHeader) -> Cursor {
+    let start = space::start_of(page);
+    Cursor { bump: start.addr(), end: start.wrapping_add(CHUNK_BYTES), chunk: page }
+}

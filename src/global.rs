@@ -1,0 +1,249 @@
+//! The allocator itself: routes every call, by address, to where the block lives or may live.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr;
+use std::alloc::System;
+
+use crate::config::{self, Config, Mode};
+use crate::size_class;
+use crate::stats::{Counter, Counters, Traffic};
+use crate::{space, startup, thread};
+
+/// The allocator. One line makes it a program's own:
+///
+/// ```
+/// use shockwave_alloc::Shockwave;
+///
+/// #[global_allocator]
+/// static GLOBAL: Shockwave = Shockwave::new();
+/// # let _ = vec![1, 2, 3];
+/// ```
+///
+/// `A` is the backing allocator. It serves every call in [`Mode::Standard`], and otherwise only what the reservation
+/// cannot: if the OS refuses address space or memory, nothing fails as long as the backing allocator has some.
+///
+/// All instances in a process share one reservation and one mode; a program has one instance.
+#[derive(Debug)]
+pub struct Shockwave<A = System> {
+    backing: A,
+    config: Config,
+}
+
+/// Counters of threads that have no heap.
+pub(crate) static UNATTACHED: Counters = Counters::new();
+
+impl Shockwave<System> {
+    /// An allocator over [`System`] in [`Mode::Arena`].
+    pub const fn new() -> Shockwave<System> {
+        Shockwave::with_backing(System)
+    }
+}
+
+impl Default for Shockwave<System> {
+    fn default() -> Self {
+        Shockwave::new()
+    }
+}
+
+impl<A> Shockwave<A> {
+    /// An allocator over a backing allocator of the program's choice: mimalloc, jemalloc, `dhat::Alloc` or any other.
+    ///
+    /// ```
+    /// use shockwave_alloc::Shockwave;
+    /// use std::alloc::System;
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: Shockwave<System> = Shockwave::with_backing(System);
+    /// # let _ = vec![1, 2, 3];
+    /// ```
+    pub const fn with_backing(backing: A) -> Shockwave<A> {
+        Shockwave { backing, config: Config::DEFAULT }
+    }
+
+    /// Sets the mode the process starts in. The environment variable `SHOCKWAVE_MODE` overrides it.
+    #[must_use]
+    pub const fn with_mode(mut self, mode: Mode) -> Self {
+        self.config.mode = mode;
+        self
+    }
+
+    /// Sets how many bytes of pages a thread takes from the reservation at once: a multiple of 64 KiB from 64 KiB to
+    /// 16 MiB; 256 KiB if not set. The environment variable `SHOCKWAVE_SLAB_SIZE` overrides it.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is not such a number; in a `static` this is a compile error.
+    #[must_use]
+    pub const fn with_slab_size(mut self, bytes: usize) -> Self {
+        assert!(
+            config::is_slab_size(bytes),
+            "the slab size must be a multiple of 64 KiB from 64 KiB to 16 MiB"
+        );
+        self.config.slab_size = bytes;
+        self
+    }
+
+    /// Sets how many bytes of address space to reserve: at least 1 MiB; 1 TiB if not set. This is no memory, only room
+    /// for it, but a limit to what the slab, arenas and big objects can hold: beyond it the backing allocator serves.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is less than 1 MiB; in a `static` this is a compile error.
+    #[must_use]
+    pub const fn with_reservation(mut self, bytes: usize) -> Self {
+        assert!(bytes >= 1 << 20, "the reservation must have at least 1 MiB");
+        self.config.reservation = bytes;
+        self
+    }
+
+    /// Calls the backing allocator with no arena entered, because it may allocate for itself, and counts the call.
+    #[inline]
+    fn call_backing<R>(&self, traffic: Traffic, call: impl FnOnce(&A) -> R) -> R {
+        let thread = thread::current();
+        let heap = if startup::ready(&self.config) { thread.attach() } else { None };
+        match heap {
+            Some(heap) => heap.counters.backing(traffic, Counter::add),
+            None => UNATTACHED.backing(traffic, Counter::add_shared),
+        }
+        if startup::mode() != Mode::Standard && matches!(traffic, Traffic::Alloc(_)) {
+            UNATTACHED.fallbacks.add_shared(1);
+        }
+        let suspended = thread.suspend();
+        let result = call(&self.backing);
+        thread.resume(suspended);
+        result
+    }
+}
+
+impl<A: GlobalAlloc> Shockwave<A> {
+    /// Allocates what the fast path did not.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
+    #[cold]
+    unsafe fn alloc_slow(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
+        let (block, clean) = if startup::ready(&this.config) && startup::mode() != Mode::Standard {
+            thread::current().alloc_slow(layout)
+        } else {
+            (ptr::null_mut(), false)
+        };
+        if block.is_null() {
+            // SAFETY: passed on.
+            return unsafe { this.alloc_backing(layout, zeroed) };
+        }
+        if zeroed && !clean {
+            // SAFETY: the block has at least this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    /// Allocates from the backing allocator.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
+    unsafe fn alloc_backing(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        let traffic = Traffic::Alloc(layout.size());
+        self.call_backing(traffic, |backing| {
+            // SAFETY: passed on.
+            unsafe { if zeroed { backing.alloc_zeroed(layout) } else { backing.alloc(layout) } }
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::dealloc`], for a block of the backing allocator.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_backing(ptr: *mut u8, layout: Layout, this: &Self) {
+        let traffic = Traffic::Free(layout.size());
+        // SAFETY: passed on.
+        this.call_backing(traffic, |backing| unsafe { backing.dealloc(ptr, layout) })
+    }
+
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::realloc`], for a block of the backing allocator.
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_backing(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let traffic = Traffic::Realloc(layout.size(), new_size);
+        // SAFETY: passed on.
+        self.call_backing(traffic, |backing| unsafe { backing.realloc(ptr, layout, new_size) })
+    }
+}
+
+// SAFETY: blocks come from slab pages, chunks, runs of pages or the backing allocator. Each keeps a block to itself until it
+// is freed, the layout is respected (size classes are multiples of the alignment), and nothing here unwinds: failures
+// are null, corruption aborts.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let extent = size_class::extent(layout.size(), layout.align());
+        if extent < startup::small_limit() {
+            let block = thread::current().alloc(extent, layout.size(), layout.align());
+            if !block.is_null() {
+                return block;
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { Self::alloc_slow(layout, false, self) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        match space::header_of(ptr) {
+            // SAFETY: the block is the caller's and begins in the page of the header.
+            Some(header) => unsafe { thread::current().dealloc(header, ptr, layout) },
+            // SAFETY: outside the reservation there are only blocks of the backing allocator.
+            None => unsafe { Self::dealloc_backing(ptr, layout, self) },
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let extent = size_class::extent(layout.size(), layout.align());
+        if extent < startup::small_limit() {
+            let block = thread::current().alloc(extent, layout.size(), layout.align());
+            if !block.is_null() {
+                // SAFETY: the block has at least this size.
+                unsafe { block.write_bytes(0, layout.size()) };
+                return block;
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { Self::alloc_slow(layout, true, self) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let Some(header) = space::header_of(ptr) else {
+            // SAFETY: outside the reservation there are only blocks of the backing allocator, and they stay with it.
+            return unsafe { self.realloc_backing(ptr, layout, new_size) };
+        };
+        let thread = thread::current();
+        // SAFETY: the block is the caller's and begins in the page of the header.
+        let resized = unsafe { thread.resize(header, ptr, layout, new_size) };
+        if !resized.is_null() {
+            return resized;
+        }
+        // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let mut moved = thread.alloc_for_move(header, new_layout);
+        if moved.is_null() {
+            // SAFETY: passed on.
+            moved = unsafe { self.alloc_backing(new_layout, false) };
+        }
+        if !moved.is_null() {
+            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Where there was no
+            // memory the old block stays as it is.
+            unsafe {
+                ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
+                self.dealloc(ptr, layout);
+            }
+        }
+        moved
+    }
+}

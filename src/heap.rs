@@ -1,0 +1,396 @@
+//! A heap: one thread's slab pages, its stock of empty pages, and its counters.
+//!
+//! Heaps are never destroyed. When a thread ends its heap is abandoned with everything in it, and the next new thread
+//! adopts it whole; so the owner of a page never changes, only the thread behind the heap does. Who owns the heap is
+//! decided by its [`Mailbox`].
+
+use core::cell::Cell;
+use core::ptr;
+
+use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::page;
+use crate::remote::Mailbox;
+use crate::size_class::CLASSES;
+use crate::space;
+use crate::stats::Counters;
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Empty pages a heap keeps: 2 MiB. Above that half of them go back to the space.
+const SPARES_MAX: usize = 32;
+
+/// One thread's pages.
+///
+/// Everything but `mailbox`, `next_heap` and the counters belongs to the owner. A page of a class is in exactly one
+/// place: `current`, the list `available` (it has free blocks or room to carve), or in none and marked full.
+#[repr(C, align(128))]
+pub(crate) struct Heap {
+    /// The page each class allocates from; the static empty page if there is none.
+    current: [Cell<*const PageHeader>; CLASSES],
+    /// Other pages of the class that are not full.
+    available: [Cell<*const PageHeader>; CLASSES],
+    /// The one page of the class in `available` that is empty and kept for its next use; null if there is none.
+    empty: [Cell<*const PageHeader>; CLASSES],
+    /// Empty pages, last used first.
+    spares: Cell<*const PageHeader>,
+    spare_count: Cell<usize>,
+    /// Arena records that are not in use; see `chunk.rs`.
+    pub(crate) arenas: Cell<*const crate::chunk::Arena>,
+    pub(crate) arena_count: Cell<usize>,
+    /// Position in the registry, from 0: spreads threads over the mid-size heaps.
+    pub(crate) index: usize,
+    pub(crate) counters: Counters,
+    /// The next heap in the registry; set once.
+    next_heap: AtomicPtr<Heap>,
+    /// Written by other threads.
+    mailbox: MailboxLine,
+}
+
+#[repr(align(128))]
+struct MailboxLine(Mailbox);
+
+// SAFETY: the `Cell` fields are touched by the thread that owns the heap only; ownership passes through the mailbox.
+unsafe impl Sync for Heap {}
+
+static EMPTY_PAGE: PageHeader = PageHeader::EMPTY;
+
+/// The heap of a thread that has none: every page is empty, so every allocation takes the slow path. Never written.
+pub(crate) static EMPTY_HEAP: Heap = Heap::new(0);
+
+/// All heaps, newest first.
+static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
+static HEAP_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Pages per slab: how many a heap takes from the space at once.
+static SLAB_PAGES: AtomicUsize = AtomicUsize::new(crate::config::DEFAULT_SLAB_SIZE >> space::PAGE_SHIFT);
+
+/// Sets the slab size in bytes.
+pub(crate) fn set_slab_size(bytes: usize) {
+    SLAB_PAGES.store((bytes >> space::PAGE_SHIFT).max(1), Ordering::Relaxed);
+}
+
+/// Iterates over all heaps, owned or not.
+pub(crate) fn all() -> impl Iterator<Item = &'static Heap> {
+    let mut next = HEAPS.load(Ordering::Acquire);
+    core::iter::from_fn(move || {
+        // SAFETY: heaps in the registry are initialised and live for ever.
+        let heap = unsafe { next.as_ref() }?;
+        next = heap.next_heap.load(Ordering::Relaxed);
+        Some(heap)
+    })
+}
+
+/// Takes ownership of an abandoned heap, or makes a new one. `None` when there is no memory for it.
+pub(crate) fn adopt() -> Option<&'static Heap> {
+    if let Some(heap) = all().find(|heap| heap.try_claim()) {
+        return Some(heap);
+    }
+    let record = space::alloc_record(size_of::<Heap>()).cast::<Heap>();
+    if record.is_null() {
+        return None;
+    }
+    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
+    let heap: &'static Heap = unsafe {
+        record.write(Heap::new(HEAP_COUNT.fetch_add(1, Ordering::Relaxed)));
+        &*record
+    };
+    let mut head = HEAPS.load(Ordering::Relaxed);
+    loop {
+        heap.next_heap.store(head, Ordering::Relaxed);
+        match HEAPS.compare_exchange_weak(head, record, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return Some(heap),
+            Err(now) => head = now,
+        }
+    }
+}
+
+impl Heap {
+    const fn new(index: usize) -> Heap {
+        Heap {
+            current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
+            available: [const { Cell::new(ptr::null()) }; CLASSES],
+            empty: [const { Cell::new(ptr::null()) }; CLASSES],
+            spares: Cell::new(ptr::null()),
+            spare_count: Cell::new(0),
+            arenas: Cell::new(ptr::null()),
+            arena_count: Cell::new(0),
+            index,
+            counters: Counters::new(),
+            next_heap: AtomicPtr::new(ptr::null_mut()),
+            mailbox: MailboxLine(Mailbox::new()),
+        }
+    }
+
+    /// Address of this heap, as `owner` words hold it.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Whether this is the heap of threads that have none.
+    #[inline]
+    pub(crate) fn is_empty_heap(&self) -> bool {
+        ptr::eq(self, &raw const EMPTY_HEAP)
+    }
+
+    /// Takes a block of `class` from the current page, or null.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap, unless it is [`EMPTY_HEAP`].
+    #[inline]
+    pub(crate) unsafe fn alloc(&self, class: usize) -> *mut u8 {
+        // SAFETY: classes are below CLASSES by construction, current pages are never null, and the owner of the heap
+        // owns its pages.
+        unsafe { page::pop(&*self.current.get_unchecked(class).get()) }
+    }
+
+    /// Takes a block of `class`, refilling the current page as needed. Null when there is no memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    #[cold]
+    pub(crate) unsafe fn alloc_slow(&self, class: usize) -> *mut u8 {
+        // SAFETY: the caller owns the heap and so all its pages, throughout.
+        unsafe {
+            self.drain();
+            let block = self.alloc(class);
+            if !block.is_null() {
+                return block;
+            }
+            let page = &*self.current[class].get();
+            if page::carve(page) {
+                return page::pop(page);
+            }
+            self.retire_current(class);
+            let next = match self.available[class].get().as_ref() {
+                Some(page) => {
+                    self.unlink(page, class);
+                    page
+                }
+                None => {
+                    let Some(page) = self.take_page() else { return ptr::null_mut() };
+                    page::init(page, class, self.address());
+                    page
+                }
+            };
+            next.set_used(next.used() + 1);
+            next.current.store(1, Ordering::Relaxed);
+            self.current[class].set(next);
+            if next.free.get().is_null() && !page::carve(next) {
+                crate::invariant::fatal("a page that is not full has no block");
+            }
+            page::pop(next)
+        }
+    }
+
+    /// What is left to do when a block of one of this heap's pages was freed by its owner, and the page is full or was
+    /// found empty.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap, and the page must belong to it.
+    #[cold]
+    pub(crate) unsafe fn freed(&self, page: &'static PageHeader) {
+        let class = usize::from(page.class.load(Ordering::Relaxed));
+        if page.owner.load(Ordering::Relaxed) != self.address() {
+            page.owner.store(self.address(), Ordering::Relaxed);
+            self.link(page, class);
+        }
+        // The current page counts one more, so this is not it. One empty page stays with its class, because carving a
+        // page anew costs as much as using it.
+        if page.used() == 0 {
+            if self.empty[class].get().is_null() {
+                self.empty[class].set(page);
+            } else {
+                self.unlink(page, class);
+                self.give_page(page);
+            }
+        }
+    }
+
+    /// Gives the empty page away that the class keeps, if it does.
+    fn give_empty(&self, class: usize) {
+        // SAFETY: a kept page is a page of this heap.
+        if let Some(page) = unsafe { self.empty[class].get().as_ref() } {
+            self.unlink(page, class);
+            self.give_page(page);
+        }
+    }
+
+    /// Makes the page a class allocates from an ordinary one: empty, available or full.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    unsafe fn retire_current(&self, class: usize) {
+        // SAFETY: current pages are never null.
+        let page: &'static PageHeader = unsafe { &*self.current[class].get() };
+        if ptr::eq(page, &raw const EMPTY_PAGE) {
+            return;
+        }
+        self.current[class].set(&raw const EMPTY_PAGE);
+        page.set_used(page.used() - 1);
+        page.current.store(0, Ordering::Relaxed);
+        if page.used() == 0 {
+            self.give_page(page);
+        } else if page.free.get().is_null() && !page::has_room(page) {
+            page.owner.store(self.address() | PageHeader::FULL, Ordering::Relaxed);
+        } else {
+            self.link(page, class);
+        }
+    }
+
+    fn link(&self, page: &'static PageHeader, class: usize) {
+        let head = self.available[class].get();
+        page.prev.set(ptr::null());
+        page.next.set(head);
+        // SAFETY: list members are headers of pages of this heap.
+        if let Some(head) = unsafe { head.as_ref() } {
+            head.prev.set(page);
+        }
+        self.available[class].set(page);
+    }
+
+    fn unlink(&self, page: &PageHeader, class: usize) {
+        if ptr::eq(self.empty[class].get(), page) {
+            self.empty[class].set(ptr::null());
+        }
+        let (prev, next) = (page.prev.get(), page.next.get());
+        // SAFETY: list members are headers of pages of this heap.
+        match unsafe { prev.as_ref() } {
+            Some(prev) => prev.next.set(next),
+            None => self.available[class].set(next),
+        }
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
+            next.prev.set(prev);
+        }
+    }
+
+    /// An empty page for a new use.
+    pub(crate) fn take_page(&self) -> Option<&'static PageHeader> {
+        // SAFETY: spare pages are headers of the table that this heap owns.
+        if let Some(page) = unsafe { self.spares.get().as_ref() } {
+            self.spares.set(page.next.get());
+            self.spare_count.set(self.spare_count.get() - 1);
+            return Some(page);
+        }
+        let (first, count) = space::alloc_spares(SLAB_PAGES.load(Ordering::Relaxed))?;
+        self.counters.slabs.add(1);
+        self.spares.set(first.next.get());
+        self.spare_count.set(count - 1);
+        Some(first)
+    }
+
+    /// Takes back a page that is empty.
+    pub(crate) fn give_page(&self, page: &'static PageHeader) {
+        page.owner.store(NO_OWNER, Ordering::Relaxed);
+        page.set_kind(Kind::Spare);
+        page.next.set(self.spares.get());
+        self.spares.set(page);
+        self.spare_count.set(self.spare_count.get() + 1);
+        if self.spare_count.get() > SPARES_MAX {
+            self.trim_spares(SPARES_MAX / 2);
+        }
+    }
+
+    /// Returns all but `keep` spare pages, the least recently used ones, to the space.
+    pub(crate) fn trim_spares(&self, keep: usize) {
+        if self.spare_count.get() <= keep {
+            return;
+        }
+        let mut link = &self.spares;
+        for _ in 0..keep {
+            // SAFETY: the list has more than `keep` members, headers that this heap owns.
+            link = unsafe { &(*link.get()).next };
+        }
+        let rest = link.replace(ptr::null());
+        self.spare_count.set(keep);
+        space::free_spares(rest);
+    }
+
+    /// Collects what other threads have freed.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    #[inline]
+    pub(crate) unsafe fn drain(&self) {
+        if !self.mailbox.0.is_empty() {
+            // SAFETY: passed on.
+            unsafe { self.collect(self.mailbox.0.take()) }
+        }
+    }
+
+    /// Collects the remote frees of a list of pages taken from the mailbox.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    #[cold]
+    unsafe fn collect(&self, mut list: usize) {
+        while list != 0 {
+            // SAFETY: mailboxes hold addresses of headers, whose pages have blocks handed out and so keep their use.
+            let page: &'static PageHeader = unsafe { &*space::at(list).cast::<PageHeader>() };
+            list = page.remote.mail.next();
+            let chain = page.remote.frees.take();
+            // SAFETY: the caller owns the heap, the heap the page.
+            unsafe {
+                if page::collect(page, chain) == 0 || page.owner.load(Ordering::Relaxed) != self.address() {
+                    self.freed(page);
+                }
+            }
+        }
+    }
+
+    /// Tells the heap that its page has remote frees. Any thread may call this, once for each time that
+    /// [`RemoteFrees::push`](crate::remote::RemoteFrees::push) said so.
+    pub(crate) fn post(&'static self, page: &PageHeader) {
+        if self.mailbox.0.post(page.address(), &page.remote.mail) && self.try_claim() {
+            // Nobody else will collect: claiming has, and the pages that became empty go back.
+            // SAFETY: the heap is this thread's.
+            unsafe { self.release_unused() };
+            self.abandon();
+        }
+    }
+
+    /// Becomes the owner of an abandoned heap.
+    fn try_claim(&self) -> bool {
+        match self.mailbox.0.try_claim() {
+            Some(list) => {
+                // SAFETY: the heap is this thread's now.
+                unsafe { self.collect(list) };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives up ownership. The caller must not touch the heap's plain fields afterwards.
+    pub(crate) fn abandon(&self) {
+        while !self.mailbox.0.try_abandon() {
+            // SAFETY: the heap is still the caller's.
+            unsafe { self.drain() };
+        }
+    }
+
+    /// Prepares for having no owner: no page is current any more, so that each goes back when its last block is freed, and
+    /// the spare ones go back now.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    pub(crate) unsafe fn release_unused(&self) {
+        // SAFETY: the caller owns the heap.
+        unsafe { self.drain() };
+        for class in 0..CLASSES {
+            // SAFETY: as above; a kept page is a header of this heap.
+            unsafe {
+                self.retire_current(class);
+                self.give_empty(class);
+            }
+        }
+        self.trim_spares(0);
+    }
+}

@@ -1,0 +1,112 @@
+//! Blocks on their way to the heaps that own them.
+//!
+//! A thread that frees blocks of other heaps collects them in chains, one per page, without any atomic write, and sends
+//! a chain when it is long or its place is needed: one compare-and-swap per chain. The idea of batching remote frees per
+//! slab is snmalloc's ("BatchIt", release 0.7).
+
+use core::cell::Cell;
+use core::ptr;
+
+use crate::header::{Block, PageHeader};
+use crate::heap::Heap;
+use crate::remote::Chain;
+use crate::space::{self, PAGE_SIZE};
+use crate::sync::Ordering;
+
+/// Chains a thread collects at the same time.
+const PLACES: usize = 16;
+/// Blocks after which a chain is sent.
+const LONGEST: u16 = 64;
+/// Bytes after which a chain is sent: what a thread that frees and then sleeps keeps from others is at most
+/// `PLACES` times this.
+const HEAVIEST: u32 = 4 << 10;
+
+/// Chains that belong to one thread. A place with a null page is empty.
+pub(crate) struct Outbox {
+    places: [Place; PLACES],
+}
+
+struct Place {
+    page: Cell<*const PageHeader>,
+    head: Cell<*mut Block>,
+    tail: Cell<*mut Block>,
+    count: Cell<u16>,
+}
+
+impl Outbox {
+    pub(crate) const fn new() -> Outbox {
+        Outbox {
+            places: [const {
+                Place {
+                    page: Cell::new(ptr::null()),
+                    head: Cell::new(ptr::null_mut()),
+                    tail: Cell::new(ptr::null_mut()),
+                    count: Cell::new(0),
+                }
+            }; PLACES],
+        }
+    }
+
+    /// Adds a freed block of `page`, a slab page of another heap.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must be a block of the page that is handed out and not used any more.
+    pub(crate) unsafe fn add(&self, page: &'static PageHeader, ptr: *mut u8) {
+        let block = ptr.cast::<Block>();
+        // Neighbouring pages fall into different places.
+        let place = &self.places[(page.address() / size_of::<PageHeader>()) % PLACES];
+        let first = !ptr::eq(place.page.get(), page);
+        if first {
+            place.send();
+            place.page.set(page);
+            place.tail.set(space::at(ptr.addr()).cast());
+            place.count.set(0);
+        }
+        // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
+        unsafe { (*block).next = if first { ptr::null_mut() } else { place.head.get() } };
+        place.head.set(space::at(ptr.addr()).cast());
+        place.count.set(place.count.get() + 1);
+        let bytes = u32::from(place.count.get()) * page.block_size.load(Ordering::Relaxed);
+        if place.count.get() >= LONGEST || bytes >= HEAVIEST {
+            place.send();
+        }
+    }
+
+    /// Sends everything.
+    pub(crate) fn flush(&self) {
+        self.places.iter().for_each(Place::send);
+    }
+}
+
+impl Place {
+    fn send(&self) {
+        // SAFETY: a page with a block on its way keeps its use.
+        let Some(page) = (unsafe { self.page.replace(ptr::null()).as_ref() }) else { return };
+        // SAFETY: the chain has `count` blocks of the page, linked, from head to tail.
+        unsafe { send(page, self.head.get(), self.tail.get(), self.count.get()) };
+    }
+}
+
+/// Hands a chain of freed blocks to the heap that owns their page.
+///
+/// # Safety
+///
+/// The chain must consist of `count` blocks of the slab page `page` that are handed out and not used any more, linked
+/// from `head` to `tail`.
+pub(crate) unsafe fn send(page: &'static PageHeader, head: *mut Block, tail: *mut Block, count: u16) {
+    let head = (head.addr() & (PAGE_SIZE - 1)) / 8;
+    let start = space::start_of(page);
+    // The page keeps its owner at least until its blocks have arrived.
+    let owner = page.owner.load(Ordering::Relaxed) & !PageHeader::FULL;
+    let first = page.remote.frees.push(Chain { head: head as u16, count }, |behind| {
+        let next = behind.map_or(ptr::null_mut(), |index| start.wrapping_add(usize::from(index) * 8).cast());
+        // SAFETY: the tail is a free block that only this thread knows so far.
+        unsafe { (*tail).next = next };
+    });
+    if first {
+        // SAFETY: owners of slab pages are heaps, which live for ever.
+        let heap: &'static Heap = unsafe { &*space::at(owner).cast::<Heap>() };
+        heap.post(page);
+    }
+}

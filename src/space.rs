@@ -1,0 +1,666 @@
+//! The address space: one reservation, committed from the front, divided into 64 KiB pages.
+//!
+//! ```text
+//! base                                        frontier            committed                 base + len
+//!  | table of page headers | pages in use or free | committed, unused |   reserved only   ...   |
+//! ```
+//!
+//! The header of the page at `address` is `base + ((address - base) >> 16) * 128`: arithmetic on the base pointer, so it
+//! needs no load that depends on the address and never derives from the caller's pointer. The table occupies the first
+//! pages of the reservation itself, so base and length are all there is to know.
+//!
+//! Free runs are kept with boundary tags (`run_len` in the first and last header of a run) in lists by length, so that
+//! taking, returning, growing and merging are O(1) but for the longest runs. All of it happens under one lock; heaps
+//! take several pages at a time to come here seldom.
+//!
+//! This is the only user of `region`, `madvise` and `mremap`.
+
+use core::ptr;
+
+use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::sync::{AtomicPtr, AtomicUsize, Lock, Ordering};
+
+/// Bytes of a page.
+pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+pub(crate) const PAGE_SHIFT: u32 = 16;
+
+/// Pages committed at once, at least: 4 MiB. Larger spaces are committed in steps of an eighth, up to 64 MiB.
+const COMMIT_STEP: usize = if cfg!(miri) { 1 } else { 64 };
+const COMMIT_STEP_MAX: usize = 1024;
+/// Dirty pages that free runs may hold before they are purged: 32 MiB.
+const DIRTY_LIMIT: usize = 512;
+
+/// Where the reservation is. Written once; `len` is 0 until then, so that nothing is found inside.
+#[repr(align(64))]
+struct Root {
+    base: AtomicPtr<u8>,
+    len: AtomicUsize,
+}
+
+static ROOT: Root = Root { base: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0) };
+
+static SPACE: Lock<Space> = Lock::new(Space {
+    pages: 0,
+    frontier: 0,
+    committed: 0,
+    table_committed: 0,
+    dirty: 0,
+    nonempty: 0,
+    bins: [ptr::null(); BINS],
+    meta: (ptr::null_mut(), 0),
+});
+
+/// Lists of free runs: one per length below 32, then one per doubling.
+const BINS: usize = 31 + 27;
+
+struct Space {
+    /// Pages of the reservation, the table's own included.
+    pages: usize,
+    /// Pages before this one have been handed out at least once.
+    frontier: usize,
+    /// Pages before this one are committed.
+    committed: usize,
+    /// Bytes of the table that are committed.
+    table_committed: usize,
+    /// Pages in free runs that are dirty.
+    dirty: usize,
+    /// Bit `b` is set if `bins[b]` is not empty.
+    nonempty: u64,
+    bins: [*const PageHeader; BINS],
+    /// What is left of the page that records are carved from: pointer and bytes.
+    meta: (*mut u8, usize),
+}
+
+// SAFETY: the pointers lead to headers in the table, which exist for ever; the lock around the space serialises their use.
+unsafe impl Send for Space {}
+
+/// A run that was handed out.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub header: &'static PageHeader,
+    /// Whether all bytes are known to be zero.
+    pub zeroed: bool,
+}
+
+/// The header of the page that contains `ptr`, or `None` if it is not in the reservation.
+#[inline]
+pub(crate) fn header_of(ptr: *const u8) -> Option<&'static PageHeader> {
+    // Acquire pairs with the release in `reserve`: who sees the length sees the base.
+    let len = ROOT.len.load(Ordering::Acquire);
+    let base = ROOT.base.load(Ordering::Relaxed);
+    let offset = ptr.addr().wrapping_sub(base.addr());
+    if offset < len {
+        // SAFETY: there is a reservation, because its length is not 0.
+        unsafe { core::hint::assert_unchecked(!base.is_null()) };
+    }
+    // SAFETY: the offset is inside the reservation. A caller's pointer is into a page that was handed out, whose part
+    // of the table is committed; headers are never moved or removed.
+    (offset < len).then(|| unsafe { header_at(base, offset >> PAGE_SHIFT) })
+}
+
+/// # Safety
+///
+/// `base` must be the base of the reservation and the table must be committed up to `index`.
+#[inline]
+unsafe fn header_at(base: *mut u8, index: usize) -> &'static PageHeader {
+    // SAFETY: by the caller's promise this is an initialised (zeros are valid) header inside the table.
+    unsafe { &*base.add(index * size_of::<PageHeader>()).cast::<PageHeader>() }
+}
+
+/// The pointer to `addr`, an address in the reservation, with the reservation's provenance.
+#[inline]
+pub(crate) fn at(addr: usize) -> *mut u8 {
+    ROOT.base.load(Ordering::Relaxed).with_addr(addr)
+}
+
+/// First byte of the page that `header` describes.
+#[inline]
+pub(crate) fn start_of(header: &PageHeader) -> *mut u8 {
+    let base = ROOT.base.load(Ordering::Relaxed);
+    let index = (header.address() - base.addr()) / size_of::<PageHeader>();
+    // SAFETY: the header is in the table, so its page is in the reservation.
+    unsafe { base.add(index << PAGE_SHIFT) }
+}
+
+/// Makes the reservation: `wanted` bytes, halved until the OS agrees. Called once, before anything else here.
+///
+/// Returns whether there is one. Where the OS refuses the first wish, half of what it grants is given back, because
+/// the program needs address space of its own.
+pub(crate) fn reserve(wanted: usize) -> bool {
+    let Some((start, len)) = os::reserve(wanted) else { return false };
+    let base = start.map_addr(|addr| addr.next_multiple_of(PAGE_SIZE));
+    let pages = (len - (base.addr() - start.addr())) >> PAGE_SHIFT;
+    let table = (pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+    if pages <= table {
+        return false;
+    }
+    {
+        let mut space = SPACE.lock();
+        space.pages = pages;
+        space.frontier = table;
+        space.committed = table;
+    }
+    ROOT.base.store(base, Ordering::Relaxed);
+    ROOT.len.store(pages << PAGE_SHIFT, Ordering::Release);
+    true
+}
+
+/// Takes a run of `pages` pages whose first address is a multiple of `align` pages. `None` when the space is used up or
+/// the OS will not commit more.
+pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
+    let mut space = SPACE.lock();
+    let (first, zeroed) = space.take(pages, align)?;
+    let header = space.header(first);
+    space.tag(first, pages, kind);
+    header.owner.store(NO_OWNER, Ordering::Relaxed);
+    if kind == Kind::Mid {
+        for index in first..first + pages {
+            let header = space.header(index);
+            header.set_kind(kind);
+            header.owner.store(NO_OWNER, Ordering::Relaxed);
+            header.remote.sizes.iter().for_each(|size| size.set(0));
+        }
+    }
+    Some(Run { header, zeroed })
+}
+
+/// Takes up to `pages` adjacent pages (fewer if there are no more) as spare pages linked through `next`.
+/// Returns the first and their number.
+pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize)> {
+    let mut space = SPACE.lock();
+    let (first, pages) = match space.take(pages, 1) {
+        Some((first, _)) => (first, pages),
+        None => (space.take(1, 1)?.0, 1),
+    };
+    let mut next = ptr::null();
+    for index in (first..first + pages).rev() {
+        space.tag(index, 1, Kind::Spare);
+        let header = space.header(index);
+        header.owner.store(NO_OWNER, Ordering::Relaxed);
+        header.next.set(next);
+        next = header;
+    }
+    Some((space.header(first), pages))
+}
+
+/// Returns the run that begins at `header`, of which any part may have been written to.
+pub(crate) fn free_run(header: &PageHeader) {
+    let mut space = SPACE.lock();
+    let first = space.index(header);
+    let len = header.run_len.load(Ordering::Relaxed) as usize;
+    space.put(first, len, true);
+    if space.dirty > DIRTY_LIMIT {
+        drop(space);
+        purge(DIRTY_LIMIT / 2);
+    }
+}
+
+/// Returns a list of spare pages linked through `next`.
+pub(crate) fn free_spares(mut list: *const PageHeader) {
+    let mut space = SPACE.lock();
+    // SAFETY: the list consists of headers of the table that the caller owned.
+    while let Some(header) = unsafe { list.as_ref() } {
+        list = header.next.get();
+        let index = space.index(header);
+        space.put(index, 1, true);
+    }
+    if space.dirty > DIRTY_LIMIT {
+        drop(space);
+        purge(DIRTY_LIMIT / 2);
+    }
+}
+
+/// Returns a run to which pages were moved by [`move_pages`], and makes its mapping ordinary again.
+pub(crate) fn free_moved_run(header: &PageHeader) {
+    let len = header.run_len.load(Ordering::Relaxed) as usize;
+    let renewed = os::renew(start_of(header), len << PAGE_SHIFT);
+    if renewed {
+        let mut space = SPACE.lock();
+        let first = space.index(header);
+        space.put(first, len, false);
+    } else {
+        // There may be a hole in it: nobody gets it again.
+        header.set_kind(Kind::Meta);
+    }
+}
+
+/// Changes the length of a run in place. Growing takes the pages behind it, if they are free.
+pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
+    let mut space = SPACE.lock();
+    let first = space.index(header);
+    let len = header.run_len.load(Ordering::Relaxed) as usize;
+    if pages < len {
+        space.tag(first, pages, header.kind());
+        space.put(first + pages, len - pages, true);
+        return true;
+    }
+    let (next, more) = (first + len, pages - len);
+    if more == 0 {
+        return true;
+    }
+    if next == space.frontier {
+        if !space.advance(more) {
+            return false;
+        }
+    } else {
+        let behind = space.header(next);
+        let free = behind.run_len.load(Ordering::Relaxed) as usize;
+        if behind.kind() != Kind::Free || free < more {
+            return false;
+        }
+        let dirty = behind.dirty.get();
+        space.unlink(next);
+        if free > more {
+            space.insert(next + more, free - more, dirty);
+        }
+    }
+    space.tag(first, pages, header.kind());
+    true
+}
+
+/// Whether [`move_pages`] can work here at all.
+pub(crate) const CAN_MOVE: bool = cfg!(all(target_os = "linux", not(miri)));
+
+/// Moves the OS pages of `bytes` bytes from one run to another without copying. What remains at `from` reads as zeros.
+///
+/// Returns false where the OS does not do it; `from` is as it was then, but `to` must go to [`free_moved_run`].
+///
+/// # Safety
+///
+/// Both runs must belong to the caller, be at least `bytes` long, and `bytes` must be a multiple of the OS page size.
+pub(crate) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    // SAFETY: passed on.
+    unsafe { os::move_pages(from, to, bytes) }
+}
+
+/// Carves a record of `size` bytes aligned to 128 B that lives for ever. Not zeroed. Null when there is no memory.
+pub(crate) fn alloc_record(size: usize) -> *mut u8 {
+    let size = size.next_multiple_of(128);
+    let mut space = SPACE.lock();
+    if space.meta.1 < size {
+        let Some((first, _)) = space.take(1, 1) else { return ptr::null_mut() };
+        space.tag(first, 1, Kind::Meta);
+        let header = space.header(first);
+        header.owner.store(NO_OWNER, Ordering::Relaxed);
+        space.meta = (start_of(header), PAGE_SIZE);
+    }
+    let (record, left) = space.meta;
+    // SAFETY: `size <= left` bytes remain behind `record` in its page.
+    space.meta = (unsafe { record.add(size) }, left - size);
+    record
+}
+
+/// Gives free pages back to the OS until at most `keep` dirty ones remain in free runs. Returns the bytes given back.
+pub(crate) fn purge(keep: usize) -> usize {
+    let mut purged = 0;
+    loop {
+        let mut space = SPACE.lock();
+        if space.dirty <= keep {
+            return purged;
+        }
+        let Some((first, len)) = space.longest_dirty() else { return purged };
+        // While the lock is not held the run is nobody's.
+        space.unlink(first);
+        space.tag(first, len, Kind::Meta);
+        let start = start_of(space.header(first));
+        drop(space);
+        let done = os::purge(start, len << PAGE_SHIFT);
+        purged += if done { len << PAGE_SHIFT } else { 0 };
+        SPACE.lock().put(first, len, !done);
+        if !done {
+            return purged;
+        }
+    }
+}
+
+/// Bytes reserved, and bytes committed with the table's.
+pub(crate) fn extent() -> (usize, usize) {
+    let space = SPACE.lock();
+    let table = (space.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+    let data = space.committed.saturating_sub(table) << PAGE_SHIFT;
+    (space.pages << PAGE_SHIFT, data + space.table_committed)
+}
+
+/// Calls `visit` with the first header of every run, free or not, and its number of pages.
+///
+/// No run changes hands with the space meanwhile, but owners go on using theirs.
+pub(crate) fn visit_runs(mut visit: impl FnMut(&'static PageHeader, usize)) {
+    let space = SPACE.lock();
+    let mut index = (space.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+    while index < space.frontier {
+        let header = space.header(index);
+        let len = (header.run_len.load(Ordering::Relaxed) as usize).max(1);
+        visit(header, len);
+        index += len;
+    }
+}
+
+impl Space {
+    fn header(&self, index: usize) -> &'static PageHeader {
+        debug_assert!(index < self.frontier);
+        // SAFETY: the table is committed up to the frontier.
+        unsafe { header_at(ROOT.base.load(Ordering::Relaxed), index) }
+    }
+
+    fn index(&self, header: &PageHeader) -> usize {
+        (header.address() - ROOT.base.load(Ordering::Relaxed).addr()) / size_of::<PageHeader>()
+    }
+
+    /// Marks both ends of a run.
+    fn tag(&self, first: usize, len: usize, kind: Kind) {
+        for index in [first, first + len - 1] {
+            let header = self.header(index);
+            header.set_kind(kind);
+            header.run_len.store(len as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes `pages` pages, first from free runs, then from the frontier. Returns the first and whether all is zero.
+    fn take(&mut self, pages: usize, align: usize) -> Option<(usize, bool)> {
+        if pages == 0 || pages > self.pages {
+            return None;
+        }
+        // With this many pages there is an aligned start in any run.
+        let wanted = pages.checked_add(align - 1)?;
+        if let Some((first, len)) = self.find(wanted) {
+            let dirty = self.header(first).dirty.get();
+            self.unlink(first);
+            let start = self.align_index(first, align);
+            if start > first {
+                self.insert(first, start - first, dirty);
+            }
+            if first + len > start + pages {
+                self.insert(start + pages, first + len - start - pages, dirty);
+            }
+            return Some((start, !dirty));
+        }
+        let first = self.frontier;
+        let start = self.align_index(first, align);
+        if !self.advance(start - first + pages) {
+            return None;
+        }
+        if start > first {
+            self.put(first, start - first, false);
+        }
+        Some((start, true))
+    }
+
+    /// The first index from `index` on whose address is a multiple of `align` pages.
+    fn align_index(&self, index: usize, align: usize) -> usize {
+        let base = ROOT.base.load(Ordering::Relaxed).addr() >> PAGE_SHIFT;
+        (base + index).next_multiple_of(align) - base
+    }
+
+    /// Moves the frontier over `pages` more pages, committing them and their headers.
+    fn advance(&mut self, pages: usize) -> bool {
+        let Some(end) = self.frontier.checked_add(pages).filter(|&end| end <= self.pages) else {
+            return false;
+        };
+        let base = ROOT.base.load(Ordering::Relaxed);
+        let table = end * size_of::<PageHeader>();
+        if table > self.table_committed {
+            let upto = table.next_multiple_of(PAGE_SIZE);
+            // SAFETY: inside the part of the reservation that is set aside for the table.
+            if !os::commit(unsafe { base.add(self.table_committed) }, upto - self.table_committed) {
+                return false;
+            }
+            self.table_committed = upto;
+        }
+        if end > self.committed {
+            let step = (self.committed / 8).clamp(COMMIT_STEP, COMMIT_STEP_MAX);
+            let generous = end.max(self.committed + step).min(self.pages);
+            // SAFETY: inside the reservation, behind what is committed.
+            let from = unsafe { base.add(self.committed << PAGE_SHIFT) };
+            if os::commit(from, (generous - self.committed) << PAGE_SHIFT) {
+                self.committed = generous;
+            } else if os::commit(from, (end - self.committed) << PAGE_SHIFT) {
+                self.committed = end;
+            } else {
+                return false;
+            }
+        }
+        self.frontier = end;
+        true
+    }
+
+    /// Returns pages, merging them with free neighbours. A run is dirty if any part of it is.
+    fn put(&mut self, first: usize, len: usize, dirty: bool) {
+        let (mut first, mut len, mut dirty) = (first, len, dirty);
+        let behind = first + len;
+        if behind < self.frontier {
+            let header = self.header(behind);
+            let more = header.run_len.load(Ordering::Relaxed) as usize;
+            if header.kind() == Kind::Free && more > 0 {
+                dirty |= header.dirty.get();
+                self.unlink(behind);
+                len += more;
+            }
+        }
+        let table = (self.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+        if first > table {
+            let header = self.header(first - 1);
+            let more = header.run_len.load(Ordering::Relaxed) as usize;
+            if header.kind() == Kind::Free && more > 0 {
+                first -= more;
+                len += more;
+                dirty |= self.header(first).dirty.get();
+                self.unlink(first);
+            }
+        }
+        self.insert(first, len, dirty);
+    }
+
+    /// Files a free run.
+    fn insert(&mut self, first: usize, len: usize, dirty: bool) {
+        self.tag(first, len, Kind::Free);
+        let header = self.header(first);
+        header.dirty.set(dirty);
+        header.owner.store(NO_OWNER, Ordering::Relaxed);
+        let bin = bin_of(len);
+        header.prev.set(ptr::null());
+        header.next.set(self.bins[bin]);
+        // SAFETY: list members are headers of the table, used under the lock.
+        if let Some(next) = unsafe { self.bins[bin].as_ref() } {
+            next.prev.set(header);
+        }
+        self.bins[bin] = header;
+        self.nonempty |= 1 << bin;
+        self.dirty += if dirty { len } else { 0 };
+    }
+
+    /// Takes a free run out of its list.
+    fn unlink(&mut self, first: usize) {
+        let header = self.header(first);
+        let len = header.run_len.load(Ordering::Relaxed) as usize;
+        let bin = bin_of(len);
+        let (prev, next) = (header.prev.get(), header.next.get());
+        // SAFETY: list members are headers of the table, used under the lock.
+        match unsafe { prev.as_ref() } {
+            Some(prev) => prev.next.set(next),
+            None => self.bins[bin] = next,
+        }
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
+            next.prev.set(prev);
+        }
+        if self.bins[bin].is_null() {
+            self.nonempty &= !(1 << bin);
+        }
+        self.dirty -= if header.dirty.get() { len } else { 0 };
+    }
+
+    /// A free run of at least `pages` pages: first index and length.
+    fn find(&self, pages: usize) -> Option<(usize, usize)> {
+        let mut candidates = self.nonempty & (u64::MAX << bin_of(pages));
+        while candidates != 0 {
+            let bin = candidates.trailing_zeros() as usize;
+            let mut run = self.bins[bin];
+            // SAFETY: list members are headers of the table, used under the lock.
+            while let Some(header) = unsafe { run.as_ref() } {
+                let len = header.run_len.load(Ordering::Relaxed) as usize;
+                if len >= pages {
+                    return Some((self.index(header), len));
+                }
+                run = header.next.get();
+            }
+            candidates &= candidates - 1;
+        }
+        None
+    }
+
+    /// The first dirty run of the highest bin that has one.
+    fn longest_dirty(&self) -> Option<(usize, usize)> {
+        let mut candidates = self.nonempty;
+        while candidates != 0 {
+            let bin = 63 - candidates.leading_zeros() as usize;
+            let mut run = self.bins[bin];
+            // SAFETY: list members are headers of the table, used under the lock.
+            while let Some(header) = unsafe { run.as_ref() } {
+                if header.dirty.get() {
+                    return Some((self.index(header), header.run_len.load(Ordering::Relaxed) as usize));
+                }
+                run = header.next.get();
+            }
+            candidates &= !(1 << bin);
+        }
+        None
+    }
+}
+
+/// The list a free run of `pages` pages belongs to. Every run in a higher list is longer.
+const fn bin_of(pages: usize) -> usize {
+    if pages < 32 { pages - 1 } else { 31 + (pages.ilog2() as usize - 5) }
+}
+
+/// System calls. Each keeps `errno` as it was.
+mod os {
+    #[cfg(all(unix, not(miri)))]
+    use crate::sync::keeping_errno;
+
+    /// Reserves address space, `wanted` bytes or a power of two less. Returns start and length.
+    #[cfg(all(unix, not(miri)))]
+    pub(super) fn reserve(wanted: usize) -> Option<(*mut u8, usize)> {
+        const LEAST: usize = 1 << 20;
+        keeping_errno(|| {
+            let mut size = wanted.max(LEAST);
+            let mut refused = false;
+            loop {
+                match region::alloc(size, region::Protection::NONE) {
+                    Ok(granted) if !refused => return Some(granted.into_raw_parts()),
+                    // Dropping what was granted returns it; the program keeps that half for itself.
+                    Ok(_) => refused = false,
+                    Err(_) => refused = true,
+                }
+                if size / 2 < LEAST {
+                    return None;
+                }
+                size /= 2;
+            }
+        })
+    }
+
+    #[cfg(all(unix, not(miri)))]
+    pub(super) fn commit(start: *mut u8, bytes: usize) -> bool {
+        // SAFETY: the range is inside the reservation and belongs to no one yet.
+        keeping_errno(|| unsafe { region::protect(start, bytes, region::Protection::READ_WRITE) }.is_ok())
+    }
+
+    /// Gives the memory of a range back; it reads as zeros afterwards.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub(super) fn purge(start: *mut u8, bytes: usize) -> bool {
+        // SAFETY: the range is committed and its contents are not needed any more.
+        keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } == 0)
+    }
+
+    /// Replaces the mapping of a range by a fresh one, which can merge with its neighbours.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub(super) fn renew(start: *mut u8, bytes: usize) -> bool {
+        keeping_errno(|| match region::alloc_at(start, bytes, region::Protection::READ_WRITE) {
+            Ok(mapping) => {
+                // The reservation keeps it.
+                let _ = mapping.into_raw_parts::<u8>();
+                true
+            }
+            Err(_) => false,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`super::move_pages`].
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+        const FLAGS: libc::c_int = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        keeping_errno(|| {
+            // SAFETY: both ranges belong to the caller; DONTUNMAP leaves the old range mapped, so the reservation has
+            // no hole at any moment.
+            let moved = unsafe { libc::mremap(from.cast(), bytes, bytes, FLAGS, to) };
+            moved == to.cast()
+        })
+    }
+
+    #[cfg(any(not(target_os = "linux"), miri))]
+    pub(super) fn purge(_start: *mut u8, _bytes: usize) -> bool {
+        false
+    }
+
+    #[cfg(any(not(target_os = "linux"), miri))]
+    pub(super) fn renew(_start: *mut u8, _bytes: usize) -> bool {
+        false
+    }
+
+    /// # Safety
+    ///
+    /// None: it does nothing.
+    #[cfg(any(not(target_os = "linux"), miri))]
+    pub(super) unsafe fn move_pages(_from: *mut u8, _to: *mut u8, _bytes: usize) -> bool {
+        false
+    }
+
+    /// Under Miri the reservation is one block from `System`.
+    #[cfg(miri)]
+    pub(super) fn reserve(wanted: usize) -> Option<(*mut u8, usize)> {
+        use std::alloc::{GlobalAlloc, Layout, System};
+        let size = wanted.min(16 << 20);
+        let layout = Layout::from_size_align(size, super::PAGE_SIZE).ok()?;
+        // SAFETY: the size is not zero.
+        let block = unsafe { System.alloc_zeroed(layout) };
+        (!block.is_null()).then_some((block, size))
+    }
+
+    /// Elsewhere everything goes to the backing allocator.
+    #[cfg(not(any(unix, miri)))]
+    pub(super) fn reserve(_wanted: usize) -> Option<(*mut u8, usize)> {
+        None
+    }
+
+    #[cfg(any(not(unix), miri))]
+    pub(super) fn commit(_start: *mut u8, _bytes: usize) -> bool {
+        true
+    }
+}
+
+/// Resident set of the process in bytes as the OS counts it, or 0 where it is not known.
+pub(crate) fn resident_bytes() -> usize {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    {
+        let mut text = [0u8; 128];
+        // SAFETY: the path is a C string, the buffer is valid for its length, the descriptor is closed again.
+        let read = unsafe {
+            let file = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if file < 0 {
+                return 0;
+            }
+            let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
+            libc::close(file);
+            read
+        };
+        let text = text.get(..read.max(0) as usize).unwrap_or(&[]);
+        let pages = text.split(|&byte| byte == b' ').nth(1).unwrap_or(&[]);
+        let pages =
+            pages.iter().fold(0usize, |sum, &byte| sum * 10 + usize::from(byte.wrapping_sub(b'0') & 15));
+        pages * region::page::size()
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    0
+}
