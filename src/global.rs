@@ -5,7 +5,6 @@ use core::ptr;
 use std::alloc::System;
 
 use crate::config::{self, Config, Mode};
-use crate::size_class;
 use crate::stats::{Counter, Counters, Traffic};
 use crate::{space, startup, thread};
 
@@ -179,24 +178,27 @@ impl<A: GlobalAlloc> Shockwave<A> {
 // is freed, the layout is respected (size classes are multiples of the alignment), and nothing here unwinds: failures
 // are null, corruption aborts.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
-    #[inline]
+    // Not inlined: where the caller is another codegen unit than the thread-local, each use of that would be a call.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let extent = size_class::extent(layout.size(), layout.align());
-        if extent < startup::small_limit() {
-            let block = thread::current().alloc(extent, layout.size(), layout.align());
-            if !block.is_null() {
-                return block;
-            }
+        let block = thread::current().alloc(layout.size(), layout.align());
+        if !block.is_null() {
+            return block;
         }
         // SAFETY: passed on.
         unsafe { Self::alloc_slow(layout, false, self) }
     }
 
-    #[inline]
+    #[inline(never)]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        match space::header_of(ptr) {
+        let thread = thread::current();
+        // SAFETY: the block is the caller's.
+        if unsafe { thread.dealloc_in_chunk(ptr, layout) } {
+            return;
+        }
+        match space::locate(ptr) {
             // SAFETY: the block is the caller's and begins in the page of the header.
-            Some(header) => unsafe { thread::current().dealloc(header, ptr, layout) },
+            Some((header, block)) => unsafe { thread.dealloc(header, ptr, block, layout) },
             // SAFETY: outside the reservation there are only blocks of the backing allocator.
             None => unsafe { Self::dealloc_backing(ptr, layout, self) },
         }
@@ -204,14 +206,11 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let extent = size_class::extent(layout.size(), layout.align());
-        if extent < startup::small_limit() {
-            let block = thread::current().alloc(extent, layout.size(), layout.align());
-            if !block.is_null() {
-                // SAFETY: the block has at least this size.
-                unsafe { block.write_bytes(0, layout.size()) };
-                return block;
-            }
+        let block = thread::current().alloc(layout.size(), layout.align());
+        if !block.is_null() {
+            // SAFETY: the block has at least this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+            return block;
         }
         // SAFETY: passed on.
         unsafe { Self::alloc_slow(layout, true, self) }

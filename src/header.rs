@@ -105,26 +105,28 @@ impl PageHeader {
     pub(crate) const FULL: usize = 1;
 
     /// A page that is full for ever. It stands for "no page", so that allocation needs no test, and is never written.
-    pub(crate) const EMPTY: PageHeader = PageHeader {
-        owner: AtomicUsize::new(NO_OWNER),
-        free: Cell::new(ptr::null_mut()),
-        used: AtomicU32::new(0),
-        carved: AtomicU32::new(u32::MAX),
-        block_size: AtomicU32::new(0),
-        kind: AtomicU8::new(Kind::Free as u8),
-        class: AtomicU8::new(0),
-        current: AtomicU8::new(0),
-        dirty: Cell::new(false),
-        run_len: AtomicU32::new(0),
-        next: Cell::new(ptr::null()),
-        prev: Cell::new(ptr::null()),
-        remote: Remote {
-            frees: RemoteFrees::new(),
-            mail: MailLink::new(),
-            live: LiveCount::new(),
-            sizes: [const { Cell::new(0) }; 4],
-        },
-    };
+    pub(crate) const fn empty() -> PageHeader {
+        PageHeader {
+            owner: AtomicUsize::new(NO_OWNER),
+            free: Cell::new(ptr::null_mut()),
+            used: AtomicU32::new(0),
+            carved: AtomicU32::new(u32::MAX),
+            block_size: AtomicU32::new(0),
+            kind: AtomicU8::new(Kind::Free as u8),
+            class: AtomicU8::new(0),
+            current: AtomicU8::new(0),
+            dirty: Cell::new(false),
+            run_len: AtomicU32::new(0),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+            remote: Remote {
+                frees: RemoteFrees::new(),
+                mail: MailLink::new(),
+                live: LiveCount::new(),
+                sizes: [const { Cell::new(0) }; 4],
+            },
+        }
+    }
 
     #[inline]
     pub(crate) fn kind(&self) -> Kind {

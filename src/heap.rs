@@ -51,7 +51,7 @@ struct MailboxLine(Mailbox);
 // SAFETY: the `Cell` fields are touched by the thread that owns the heap only; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
 
-static EMPTY_PAGE: PageHeader = PageHeader::EMPTY;
+static EMPTY_PAGE: PageHeader = PageHeader::empty();
 
 /// The heap of a thread that has none: every page is empty, so every allocation takes the slow path. Never written.
 pub(crate) static EMPTY_HEAP: Heap = Heap::new(0);

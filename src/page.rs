@@ -44,18 +44,18 @@ pub(crate) unsafe fn pop(page: &PageHeader) -> *mut u8 {
     block.cast()
 }
 
-/// Puts a block back. Returns the number of blocks still handed out.
+/// Puts a block back. Returns the number of blocks still handed out. `ptr` is the program's pointer, `block` the same address
+/// with the reservation's provenance.
 ///
 /// # Safety
 ///
 /// The caller must own the page, and `ptr` must be a block of it that is handed out and not used any more.
 #[inline]
-pub(crate) unsafe fn push(page: &PageHeader, ptr: *mut u8) -> u32 {
-    let block = ptr.cast::<Block>();
+pub(crate) unsafe fn push(page: &PageHeader, ptr: *mut u8, block: *mut u8) -> u32 {
     // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it. The write goes through the
     // caller's pointer so that it does not invalidate it (a `Box` being dropped still counts as borrowed).
-    unsafe { (*block).next = page.free.get() };
-    page.free.set(space::at(ptr.addr()).cast());
+    unsafe { (*ptr.cast::<Block>()).next = page.free.get() };
+    page.free.set(block.cast());
     // Wrapping: a double free must not panic in here.
     let used = page.used().wrapping_sub(1);
     page.set_used(used);

@@ -62,6 +62,7 @@ pub(crate) const fn extent(size: usize, align: usize) -> usize {
 /// The class that serves a small `extent`.
 #[inline]
 pub(crate) fn class_of(extent: usize) -> usize {
+    // The mask spares the bounds check where the compiler does not know that the extent is small.
     CLASS_OF[(extent >> 3) & (SMALL_MAX / 8 - 1)] as usize
 }
 
@@ -100,7 +101,7 @@ const _: () = {
     while align <= SMALL_MAX {
         let mut size = align;
         while size <= SMALL_MAX {
-            assert!(SIZES[CLASS_OF[(size - 1) >> 3] as usize] as usize % align == 0);
+            assert!((SIZES[CLASS_OF[(size - 1) >> 3] as usize] as usize).is_multiple_of(align));
             // Multiples of 8 reach every table entry; below 8 the table does not distinguish.
             size += if align < 8 { 8 } else { align };
         }

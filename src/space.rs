@@ -82,20 +82,29 @@ pub(crate) struct Run {
     pub zeroed: bool,
 }
 
-/// The header of the page that contains `ptr`, or `None` if it is not in the reservation.
+/// The header of the page that contains `ptr`, and the same address with the reservation's provenance; `None` if it is not in
+/// the reservation.
 #[inline]
-pub(crate) fn header_of(ptr: *const u8) -> Option<&'static PageHeader> {
+pub(crate) fn locate(ptr: *const u8) -> Option<(&'static PageHeader, *mut u8)> {
     // Acquire pairs with the release in `reserve`: who sees the length sees the base.
     let len = ROOT.len.load(Ordering::Acquire);
     let base = ROOT.base.load(Ordering::Relaxed);
     let offset = ptr.addr().wrapping_sub(base.addr());
-    if offset < len {
-        // SAFETY: there is a reservation, because its length is not 0.
-        unsafe { core::hint::assert_unchecked(!base.is_null()) };
+    if offset >= len {
+        return None;
     }
-    // SAFETY: the offset is inside the reservation. A caller's pointer is into a page that was handed out, whose part
-    // of the table is committed; headers are never moved or removed.
-    (offset < len).then(|| unsafe { header_at(base, offset >> PAGE_SHIFT) })
+    // SAFETY: there is a reservation, because its length is not 0. A caller's pointer is into a page that was handed out,
+    // whose part of the table is committed; headers are never moved or removed.
+    unsafe {
+        core::hint::assert_unchecked(!base.is_null());
+        Some((header_at(base, offset >> PAGE_SHIFT), base.with_addr(ptr.addr())))
+    }
+}
+
+/// The header of the page that contains `ptr`, or `None` if it is not in the reservation.
+#[inline]
+pub(crate) fn header_of(ptr: *const u8) -> Option<&'static PageHeader> {
+    locate(ptr).map(|(header, _)| header)
 }
 
 /// # Safety

@@ -42,7 +42,7 @@ pub fn mode() -> Mode {
 ///
 /// New allocations follow the new mode as soon as each thread sees it. Frees and reallocations find their way by address,
 /// so blocks allocated in another mode stay valid and are freed where they came from. A scope that is entered while
-/// the mode changes is finished in its arena or, under [`Mode::Standard`], by the backing allocator.
+/// the mode changes is finished in its arena.
 ///
 /// ```
 /// use shockwave_alloc::{Mode, set_mode};

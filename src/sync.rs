@@ -20,7 +20,6 @@ pub(crate) struct RawLock {
 // SAFETY: only the thread that changed the state from 0 holds the lock, and only `unlock` sets it back to 0.
 // The exchange acquires what the previous holder released.
 unsafe impl lock_api::RawMutex for RawLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "lock_api's initial value")]
     const INIT: RawLock = RawLock { state: AtomicU32::new(0) };
     type GuardMarker = lock_api::GuardNoSend;
 

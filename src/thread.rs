@@ -14,6 +14,7 @@ use crate::header::{Kind, PageHeader};
 use crate::heap::{self, EMPTY_HEAP, Heap};
 use crate::outbox::{self, Outbox};
 use crate::size_class::{self, SMALL_MAX};
+use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::{invariant, large, mid, page, space, startup};
 
@@ -47,7 +48,8 @@ pub(crate) struct Thread {
     /// The arena's cursor, see [`Cursor`]; fits nothing while no arena is entered.
     bump: Cell<usize>,
     end: Cell<*mut u8>,
-    /// Blocks bumped since the cursor was loaded. Frees are counted in the chunks' headers.
+    /// Blocks bumped in the current chunk since the cursor was loaded, less those freed in it, wrapping. Frees in earlier
+    /// chunks are counted in their headers.
     live: Cell<u32>,
     chunk: Cell<*const PageHeader>,
     phase: Cell<Phase>,
@@ -133,22 +135,25 @@ impl Thread {
     // ---- allocation ---------------------------------------------------------------------------------------------
 
     /// Allocates a small block, or null if that takes more than a few instructions.
-    ///
-    /// `extent` is that of the request, below [`SMALL_MAX`].
     #[inline]
-    pub(crate) fn alloc(&self, extent: usize, size: usize, align: usize) -> *mut u8 {
-        let block = self.bump(size, align);
-        if !block.is_null() {
-            return block;
+    pub(crate) fn alloc(&self, size: usize, align: usize) -> *mut u8 {
+        if self.bump.get() != 0 {
+            // What is too big for a size class does not go to the arena either, even if it fits the chunk.
+            return if size <= SMALL_MAX { self.bump(size, align) } else { ptr::null_mut() };
         }
-        // SAFETY: the heap is the thread's own or the empty one.
+        let extent = size_class::extent(size, align);
+        if extent >= startup::small_limit() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the extent is small, because no limit is above that; the heap is the thread's own or the empty one.
         unsafe { (*self.alloc_heap.get()).alloc(size_class::class_of(extent)) }
     }
 
     /// Allocates from the arena's current chunk, or null.
     #[inline]
     fn bump(&self, size: usize, align: usize) -> *mut u8 {
-        // Neither sum overflows: the cursor is an address in the reservation or 0, size and alignment are small.
+        // Neither sum overflows: the cursor is an address in the reservation or 0, and a layout's size and alignment are
+        // at most half the address space.
         let start = (self.bump.get() + (align - 1)) & !(align - 1);
         let new = start + size;
         let end = self.end.get();
@@ -239,30 +244,54 @@ impl Thread {
 
     // ---- free ---------------------------------------------------------------------------------------------------
 
-    /// Frees a block that begins in the page of `header`.
+    /// Frees a block if it is in the chunk that the thread bumps through. Returns whether it was.
+    ///
+    /// # Safety
+    ///
+    /// As [`Thread::dealloc`].
+    #[inline]
+    pub(crate) unsafe fn dealloc_in_chunk(&self, ptr: *mut u8, layout: Layout) -> bool {
+        let bump = self.bump.get();
+        // Chunks are aligned to their size and `bump` never reaches the end of its chunk. Without a chunk it is 0, and
+        // nothing that was allocated is that close to address 0.
+        if ptr.addr() ^ bump >= PAGE_SIZE {
+            return false;
+        }
+        self.live.set(self.live.get().wrapping_sub(1));
+        // If the block is the top one its memory is free again. No branch: it would be mispredicted.
+        let top = ptr.addr().wrapping_add(layout.size()) == bump;
+        self.bump.set(if top { ptr.addr() } else { bump });
+        true
+    }
+
+    /// Frees a block that begins in the page of `header` and is not in the chunk that the thread bumps through. `ptr` is the
+    /// program's pointer, `block` the same address with the reservation's provenance.
     ///
     /// # Safety
     ///
     /// The block must be handed out and not used any more. `layout` should be the one it was allocated with; a wrong one
     /// does no harm.
     #[inline]
-    pub(crate) unsafe fn dealloc(&self, header: &'static PageHeader, ptr: *mut u8, layout: Layout) {
+    pub(crate) unsafe fn dealloc(
+        &self,
+        header: &'static PageHeader,
+        ptr: *mut u8,
+        block: *mut u8,
+        layout: Layout,
+    ) {
         let owner = header.owner.load(Ordering::Relaxed);
         if owner == self.heap.get().addr() {
             if cfg!(debug_assertions) {
                 check_layout(header, ptr, layout);
             }
             // SAFETY: the heap that owns the page is this thread's.
-            if unsafe { page::push(header, ptr) } == 0 {
+            if unsafe { page::push(header, ptr, block) } == 0 {
                 // SAFETY: as above.
                 unsafe { (*self.heap.get()).freed(header) };
             }
         } else if owner == self.arena.get() {
+            // An earlier chunk of the arena that is entered.
             header.set_used(header.used().wrapping_sub(1));
-            // If the block is the top one its memory is free again. No branch: it would be mispredicted.
-            let bump = self.bump.get();
-            let top = ptr.addr().wrapping_add(layout.size()) == bump;
-            self.bump.set(if top { ptr.addr() } else { bump });
         } else {
             // SAFETY: passed on.
             unsafe { dealloc_slow(ptr, layout, header) };
@@ -298,7 +327,7 @@ impl Thread {
         if header.owner.load(Ordering::Relaxed) == self.arena.get() {
             let top = ptr.addr().wrapping_add(layout.size()) == self.bump.get();
             let end = ptr.addr().wrapping_add(new_size);
-            if top && end <= self.end.get().addr() && end > ptr.addr() {
+            if top && new_size <= SMALL_MAX && end <= self.end.get().addr() {
                 self.bump.set(end);
                 return ptr;
             }
@@ -611,7 +640,7 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
             // SAFETY: passed on; the heap that owns the page is this thread's in the first case.
             unsafe {
                 if header.owner.load(Ordering::Relaxed) == thread.heap.get().addr() | PageHeader::FULL {
-                    page::push(header, ptr);
+                    page::push(header, ptr, space::at(ptr.addr()));
                     (*thread.heap.get()).freed(header);
                 } else if thread.register() {
                     thread.outbox.add(header, ptr);
