@@ -14,7 +14,8 @@ use core::ptr;
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::space::{self, PAGE_SIZE};
-use crate::sync::{Lock, Ordering};
+use crate::stats::Closed;
+use crate::sync::{AtomicU32, AtomicUsize, Lock, Ordering};
 
 /// Bytes of a chunk that can be bumped through.
 pub(crate) const CHUNK_BYTES: usize = PAGE_SIZE - 8;
@@ -61,24 +62,16 @@ impl Cursor {
 #[repr(C, align(128))]
 pub(crate) struct Arena {
     pub cursor: Cell<Cursor>,
-    /// How many scopes of `thread` have it entered.
-    pub entered: Cell<u32>,
+    /// How many scopes of `thread` have it entered. Written by that thread alone; another one that holds the handle (a guard
+    /// was forgotten) may read it, and takes everything else over if it reads 0.
+    entered: AtomicU32,
     /// Address of the thread record that entered it last.
-    pub thread: Cell<usize>,
+    thread: AtomicUsize,
     /// Link in a list of unused records.
     pub next: Cell<*const Arena>,
     pub chunks: Cell<usize>,
     /// Objects that were too big and went elsewhere: number and bytes.
     pub bypassed: Cell<(u64, u64)>,
-}
-
-/// What closing an arena found.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Closed {
-    /// Bytes bumped through.
-    pub bytes: u64,
-    /// Blocks that are still alive.
-    pub escaped: u64,
 }
 
 /// Unused records that no heap keeps.
@@ -106,8 +99,8 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
     unsafe {
         record.write(Arena {
             cursor: Cell::new(Cursor::NONE),
-            entered: Cell::new(0),
-            thread: Cell::new(0),
+            entered: AtomicU32::new(0),
+            thread: AtomicUsize::new(0),
             next: Cell::new(ptr::null()),
             chunks: Cell::new(0),
             bypassed: Cell::new((0, 0)),
@@ -128,6 +121,37 @@ impl Arena {
     #[inline]
     pub(crate) fn address(&self) -> usize {
         ptr::from_ref(self).addr()
+    }
+
+    /// Counts a scope of the thread at address `thread`, which must be allowed to enter.
+    #[inline]
+    pub(crate) fn enter(&self, thread: usize) {
+        self.thread.store(thread, Ordering::Relaxed);
+        self.entered.store(self.entered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Ends one scope. The cursor must have been written back.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        // Release: what the thread did with the arena comes before another one's use of it.
+        self.entered.store(self.entered.load(Ordering::Relaxed).saturating_sub(1), Ordering::Release);
+    }
+
+    /// Ends all scopes. The cursor must have been written back.
+    pub(crate) fn leave_all(&self) {
+        self.entered.store(0, Ordering::Release);
+    }
+
+    /// Whether a thread has it entered.
+    #[inline]
+    pub(crate) fn is_entered(&self) -> bool {
+        self.entered.load(Ordering::Acquire) != 0
+    }
+
+    /// Address of the thread record that entered it last.
+    #[inline]
+    pub(crate) fn thread(&self) -> usize {
+        self.thread.load(Ordering::Relaxed)
     }
 
     /// Makes an empty page the arena's newest chunk and returns a cursor at its start. The previous chunk must have been

@@ -5,7 +5,7 @@ use core::ptr;
 use std::alloc::System;
 
 use crate::config::{self, Config, Mode};
-use crate::stats::{Counter, Counters, Traffic};
+use crate::stats::{Counter, Traffic, UNATTACHED};
 use crate::{space, startup, thread};
 
 /// The allocator. One line makes it a program's own:
@@ -27,9 +27,6 @@ pub struct Shockwave<A = System> {
     backing: A,
     config: Config,
 }
-
-/// Counters of threads that have no heap.
-pub(crate) static UNATTACHED: Counters = Counters::new();
 
 impl Shockwave<System> {
     /// An allocator over [`System`] in [`Mode::Arena`].
@@ -109,12 +106,50 @@ impl<A> Shockwave<A> {
         }
         let suspended = thread.suspend();
         let result = call(&self.backing);
-        thread.resume(suspended);
+        thread.leave(suspended);
         result
     }
 }
 
 impl<A: GlobalAlloc> Shockwave<A> {
+    /// [`GlobalAlloc::alloc`] with the parameters in the order of the compiler's own calls, so that nothing has to be moved
+    /// for the fast path. Not inlined: in a codegen unit other than that of the thread-local each use of it is a call.
+    ///
+    /// # Safety
+    ///
+    /// `size` and `align` must be those of a layout, the size not zero.
+    #[inline(never)]
+    unsafe fn alloc_entry(size: usize, align: usize, this: &Self) -> *mut u8 {
+        let block = thread::current().alloc(size, align);
+        if !block.is_null() {
+            return block;
+        }
+        // SAFETY: passed on.
+        unsafe { Self::alloc_slow(Layout::from_size_align_unchecked(size, align), false, this) }
+    }
+
+    /// [`GlobalAlloc::dealloc`], as [`Self::alloc_entry`].
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must be a block that was allocated here and is not used any more, `size` and `align` its layout.
+    #[inline(never)]
+    unsafe fn dealloc_entry(ptr: *mut u8, size: usize, align: usize, this: &Self) {
+        let thread = thread::current();
+        // SAFETY: by contract these are a layout's.
+        let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+        // SAFETY: the block is the caller's.
+        if unsafe { thread.dealloc_in_chunk(ptr, layout) } {
+            return;
+        }
+        match space::locate(ptr) {
+            // SAFETY: the block is the caller's and begins in the page of the header.
+            Some((header, block)) => unsafe { thread.dealloc(header, ptr, block, layout) },
+            // SAFETY: outside the reservation there are only blocks of the backing allocator.
+            None => unsafe { Self::dealloc_backing(ptr, layout, this) },
+        }
+    }
+
     /// Allocates what the fast path did not.
     ///
     /// # Safety
@@ -178,30 +213,16 @@ impl<A: GlobalAlloc> Shockwave<A> {
 // is freed, the layout is respected (size classes are multiples of the alignment), and nothing here unwinds: failures
 // are null, corruption aborts.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
-    // Not inlined: where the caller is another codegen unit than the thread-local, each use of that would be a call.
-    #[inline(never)]
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = thread::current().alloc(layout.size(), layout.align());
-        if !block.is_null() {
-            return block;
-        }
         // SAFETY: passed on.
-        unsafe { Self::alloc_slow(layout, false, self) }
+        unsafe { Self::alloc_entry(layout.size(), layout.align(), self) }
     }
 
-    #[inline(never)]
+    #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        let thread = thread::current();
-        // SAFETY: the block is the caller's.
-        if unsafe { thread.dealloc_in_chunk(ptr, layout) } {
-            return;
-        }
-        match space::locate(ptr) {
-            // SAFETY: the block is the caller's and begins in the page of the header.
-            Some((header, block)) => unsafe { thread.dealloc(header, ptr, block, layout) },
-            // SAFETY: outside the reservation there are only blocks of the backing allocator.
-            None => unsafe { Self::dealloc_backing(ptr, layout, self) },
-        }
+        // SAFETY: passed on.
+        unsafe { Self::dealloc_entry(ptr, layout.size(), layout.align(), self) }
     }
 
     #[inline]

@@ -371,7 +371,7 @@ impl Heap {
     pub(crate) fn abandon(&self) {
         while !self.mailbox.0.try_abandon() {
             // SAFETY: the heap is still the caller's.
-            unsafe { self.drain() };
+            unsafe { self.release_unused() };
         }
     }
 

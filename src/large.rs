@@ -28,8 +28,7 @@ pub(crate) fn alloc(layout: Layout) -> (*mut u8, bool) {
 
 /// Frees the object whose first page is `header`.
 pub(crate) fn dealloc(header: &PageHeader) {
-    BLOCKS.add_shared(u64::MAX);
-    BYTES.add_shared((size(header) as u64).wrapping_neg());
+    forget(header);
     if header.class.load(Ordering::Relaxed) == MOVED {
         space::free_moved_run(header);
     } else {
@@ -44,14 +43,14 @@ pub(crate) fn dealloc(header: &PageHeader) {
 ///
 /// The object must be handed out; if the result is another address the old one must not be used any more.
 pub(crate) unsafe fn resize(header: &PageHeader, layout: Layout, new_size: usize) -> *mut u8 {
-    let pages = new_size.div_ceil(PAGE_SIZE);
+    let pages = new_size.div_ceil(PAGE_SIZE).max(1);
     let old_size = size(header);
     if space::resize_run(header, pages) {
         set_size(header, new_size);
         BYTES.add_shared((new_size as u64).wrapping_sub(old_size as u64));
         return space::start_of(header);
     }
-    if !space::CAN_MOVE {
+    if !space::can_move() {
         return ptr::null_mut();
     }
     // SAFETY: `new_size` was checked by whoever made the request, the alignment is the block's.
@@ -60,14 +59,12 @@ pub(crate) unsafe fn resize(header: &PageHeader, layout: Layout, new_size: usize
     // Whole pages of 64 KiB: every OS page size divides that.
     let bytes = old_size.min(new_size).next_multiple_of(PAGE_SIZE);
     // SAFETY: both runs belong to the caller and have at least `bytes` bytes.
-    let done = unsafe { space::move_pages(space::start_of(header), moved, bytes) };
-    // Also after a failure: it may have left a hole in the new run.
-    new.class.store(MOVED, Ordering::Relaxed);
-    if done {
+    if unsafe { space::move_pages(space::start_of(header), new, bytes) } {
+        new.class.store(MOVED, Ordering::Relaxed);
         dealloc(header);
         moved
     } else {
-        dealloc(new);
+        forget(new);
         ptr::null_mut()
     }
 }
@@ -75,6 +72,12 @@ pub(crate) unsafe fn resize(header: &PageHeader, layout: Layout, new_size: usize
 /// Live objects and their bytes.
 pub(crate) fn usage() -> (u64, u64) {
     (BLOCKS.get(), BYTES.get())
+}
+
+/// Takes an object out of the statistics.
+fn forget(header: &PageHeader) {
+    BLOCKS.add_shared(u64::MAX);
+    BYTES.add_shared((size(header) as u64).wrapping_neg());
 }
 
 fn size(header: &PageHeader) -> usize {

@@ -47,25 +47,24 @@ impl Outbox {
         }
     }
 
-    /// Adds a freed block of `page`, a slab page of another heap.
+    /// Adds a freed block of `page`, a slab page of another heap. `link` and `block` are as in [`page::push`](crate::page::push).
     ///
     /// # Safety
     ///
-    /// `ptr` must be a block of the page that is handed out and not used any more.
-    pub(crate) unsafe fn add(&self, page: &'static PageHeader, ptr: *mut u8) {
-        let block = ptr.cast::<Block>();
+    /// `block` must be a block of the page that is handed out and not used any more.
+    pub(crate) unsafe fn add(&self, page: &'static PageHeader, link: *mut Block, block: *mut u8) {
         // Neighbouring pages fall into different places.
         let place = &self.places[(page.address() / size_of::<PageHeader>()) % PLACES];
         let first = !ptr::eq(place.page.get(), page);
         if first {
             place.send();
             place.page.set(page);
-            place.tail.set(space::at(ptr.addr()).cast());
+            place.tail.set(block.cast());
             place.count.set(0);
         }
         // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
-        unsafe { (*block).next = if first { ptr::null_mut() } else { place.head.get() } };
-        place.head.set(space::at(ptr.addr()).cast());
+        unsafe { (*link).next = if first { ptr::null_mut() } else { place.head.get() } };
+        place.head.set(block.cast());
         place.count.set(place.count.get() + 1);
         let bytes = u32::from(place.count.get()) * page.block_size.load(Ordering::Relaxed);
         if place.count.get() >= LONGEST || bytes >= HEAVIEST {

@@ -44,17 +44,25 @@ pub(crate) unsafe fn pop(page: &PageHeader) -> *mut u8 {
     block.cast()
 }
 
-/// Puts a block back. Returns the number of blocks still handed out. `ptr` is the program's pointer, `block` the same address
+/// The pointer through which a freed block's link is written: the reservation's, `block`.
+///
+/// For Miri a freed block is still the program's while `dealloc` runs, and a `Box` may still count as borrowed in the function
+/// that drops it; so there the link is written through the program's own pointer, `ptr`, if that reaches over a whole link.
+#[inline]
+pub(crate) fn link_pointer(ptr: *mut u8, block: *mut u8, size: usize) -> *mut Block {
+    if cfg!(miri) && size >= size_of::<Block>() { ptr.cast() } else { block.cast() }
+}
+
+/// Puts a block back. Returns the number of blocks still handed out. `link` is from [`link_pointer`], `block` the same address
 /// with the reservation's provenance.
 ///
 /// # Safety
 ///
-/// The caller must own the page, and `ptr` must be a block of it that is handed out and not used any more.
+/// The caller must own the page, and `block` must be a block of it that is handed out and not used any more.
 #[inline]
-pub(crate) unsafe fn push(page: &PageHeader, ptr: *mut u8, block: *mut u8) -> u32 {
-    // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it. The write goes through the
-    // caller's pointer so that it does not invalidate it (a `Box` being dropped still counts as borrowed).
-    unsafe { (*ptr.cast::<Block>()).next = page.free.get() };
+pub(crate) unsafe fn push(page: &PageHeader, link: *mut Block, block: *mut u8) -> u32 {
+    // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
+    unsafe { (*link).next = page.free.get() };
     page.free.set(block.cast());
     // Wrapping: a double free must not panic in here.
     let used = page.used().wrapping_sub(1);

@@ -61,8 +61,9 @@ impl RemoteFrees {
             let old = Chain::unpack(word);
             link((old.count != 0).then_some(old.head));
             let new = Chain { head: chain.head, count: old.count.wrapping_add(chain.count) };
-            // Release: the links and whatever the freeing thread did with the blocks come before their reuse.
-            match self.0.compare_exchange_weak(word, new.pack(), Ordering::Release, Ordering::Relaxed) {
+            // Release: the links and whatever the freeing thread did with the blocks come before their reuse. Acquire: who
+            // finds the page without remote frees, and posts it next, does so after the owner has read its mail link.
+            match self.0.compare_exchange_weak(word, new.pack(), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return old.count == 0,
                 Err(now) => word = now,
             }
@@ -72,7 +73,8 @@ impl RemoteFrees {
     /// Takes all blocks. Only the owner of the page calls this, after it took the page from the mailbox.
     #[inline]
     pub(crate) fn take(&self) -> Chain {
-        Chain::unpack(self.0.swap(0, Ordering::Acquire))
+        // Release: the owner has read the page's mail link, which the next thread to post the page overwrites.
+        Chain::unpack(self.0.swap(0, Ordering::AcqRel))
     }
 
     /// Number of blocks waiting, for statistics.

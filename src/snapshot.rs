@@ -2,9 +2,9 @@
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::space::{self, PAGE_SIZE};
-use crate::stats::{Stats, Usage};
+use crate::stats::{Stats, UNATTACHED, Usage};
 use crate::sync::Ordering;
-use crate::{chunk, global, heap, large, mid, startup, thread};
+use crate::{chunk, heap, large, mid, startup, thread};
 
 /// A snapshot of the allocator: what memory there is, who uses it and how much went through.
 ///
@@ -18,7 +18,7 @@ pub fn stats() -> Stats {
     thread::current().sync_entered();
     let mut stats = Stats { mode: startup::mode(), ..Stats::default() };
     stats.resident_bytes = space::resident_bytes() as u64;
-    let counters = heap::all().map(|heap| &heap.counters).chain(core::iter::once(&global::UNATTACHED));
+    let counters = heap::all().map(|heap| &heap.counters).chain(core::iter::once(&UNATTACHED));
     let (mut allocs, mut frees, mut backing_bytes, mut opened) = (0, 0, 0u64, 0);
     for counters in counters {
         allocs += counters.backing_allocs.get();

@@ -18,7 +18,7 @@
 use core::ptr;
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
-use crate::sync::{AtomicPtr, AtomicUsize, Lock, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Lock, Ordering};
 
 /// Bytes of a page.
 pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
@@ -223,14 +223,9 @@ pub(crate) fn free_spares(mut list: *const PageHeader) {
 pub(crate) fn free_moved_run(header: &PageHeader) {
     let len = header.run_len.load(Ordering::Relaxed) as usize;
     let renewed = os::renew(start_of(header), len << PAGE_SHIFT);
-    if renewed {
-        let mut space = SPACE.lock();
-        let first = space.index(header);
-        space.put(first, len, false);
-    } else {
-        // There may be a hole in it: nobody gets it again.
-        header.set_kind(Kind::Meta);
-    }
+    let mut space = SPACE.lock();
+    let first = space.index(header);
+    space.put(first, len, !renewed);
 }
 
 /// Changes the length of a run in place. Growing takes the pages behind it, if they are free.
@@ -241,6 +236,10 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
     if pages < len {
         space.tag(first, pages, header.kind());
         space.put(first + pages, len - pages, true);
+        if space.dirty > DIRTY_LIMIT {
+            drop(space);
+            purge(DIRTY_LIMIT / 2);
+        }
         return true;
     }
     let (next, more) = (first + len, pages - len);
@@ -267,19 +266,31 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
     true
 }
 
-/// Whether [`move_pages`] can work here at all.
-pub(crate) const CAN_MOVE: bool = cfg!(all(target_os = "linux", not(miri)));
+/// Whether [`move_pages`] may be tried.
+pub(crate) fn can_move() -> bool {
+    cfg!(all(target_os = "linux", not(miri))) && MOVING.load(Ordering::Relaxed)
+}
 
-/// Moves the OS pages of `bytes` bytes from one run to another without copying. What remains at `from` reads as zeros.
+/// Cleared when the OS has refused to move pages once.
+static MOVING: AtomicBool = AtomicBool::new(true);
+
+/// Moves the OS pages of `bytes` bytes to another run without copying. What remains at `from` reads as zeros.
 ///
-/// Returns false where the OS does not do it; `from` is as it was then, but `to` must go to [`free_moved_run`].
+/// Returns false where the OS does not do it. Then `from` is as it was, and the other run is lost: an older kernel may have
+/// unmapped it before it failed, so nobody may use it again.
 ///
 /// # Safety
 ///
 /// Both runs must belong to the caller, be at least `bytes` long, and `bytes` must be a multiple of the OS page size.
-pub(crate) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+pub(crate) unsafe fn move_pages(from: *mut u8, to: &PageHeader, bytes: usize) -> bool {
     // SAFETY: passed on.
-    unsafe { os::move_pages(from, to, bytes) }
+    if unsafe { os::move_pages(from, start_of(to), bytes) } {
+        return true;
+    }
+    MOVING.store(false, Ordering::Relaxed);
+    os::fill_hole(start_of(to), bytes);
+    to.set_kind(Kind::Meta);
+    false
 }
 
 /// Carves a record of `size` bytes aligned to 128 B that lives for ever. Not zeroed. Null when there is no memory.
@@ -371,7 +382,7 @@ impl Space {
         }
         // With this many pages there is an aligned start in any run.
         let wanted = pages.checked_add(align - 1)?;
-        if let Some((first, len)) = self.find(wanted) {
+        if let Some((first, len)) = if wanted <= self.pages { self.find(wanted) } else { None } {
             let dirty = self.header(first).dirty.get();
             self.unlink(first);
             let start = self.align_index(first, align);
@@ -385,7 +396,7 @@ impl Space {
         }
         let first = self.frontier;
         let start = self.align_index(first, align);
-        if !self.advance(start - first + pages) {
+        if start >= self.pages || !self.advance(start - first + pages) {
             return None;
         }
         if start > first {
@@ -397,7 +408,7 @@ impl Space {
     /// The first index from `index` on whose address is a multiple of `align` pages.
     fn align_index(&self, index: usize, align: usize) -> usize {
         let base = ROOT.base.load(Ordering::Relaxed).addr() >> PAGE_SHIFT;
-        (base + index).next_multiple_of(align) - base
+        (base + index).checked_next_multiple_of(align).map_or(usize::MAX, |aligned| aligned - base)
     }
 
     /// Moves the frontier over `pages` more pages, committing them and their headers.
@@ -594,6 +605,17 @@ mod os {
         })
     }
 
+    /// Maps a range that may have become a hole, so that nobody else's mapping can come to lie in the reservation.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub(super) fn fill_hole(start: *mut u8, bytes: usize) {
+        const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: with NOREPLACE nothing that is mapped is changed; a failure means that there is no hole.
+        keeping_errno(|| unsafe { libc::mmap(start.cast(), bytes, libc::PROT_NONE, FLAGS, -1, 0) });
+    }
+
+    #[cfg(any(not(target_os = "linux"), miri))]
+    pub(super) fn fill_hole(_start: *mut u8, _bytes: usize) {}
+
     /// # Safety
     ///
     /// As [`super::move_pages`].
@@ -655,7 +677,7 @@ pub(crate) fn resident_bytes() -> usize {
     {
         let mut text = [0u8; 128];
         // SAFETY: the path is a C string, the buffer is valid for its length, the descriptor is closed again.
-        let read = unsafe {
+        let read = crate::sync::keeping_errno(|| unsafe {
             let file = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
             if file < 0 {
                 return 0;
@@ -663,7 +685,7 @@ pub(crate) fn resident_bytes() -> usize {
             let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
             libc::close(file);
             read
-        };
+        });
         let text = text.get(..read.max(0) as usize).unwrap_or(&[]);
         let pages = text.split(|&byte| byte == b' ').nth(1).unwrap_or(&[]);
         let pages =

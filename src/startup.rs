@@ -54,14 +54,20 @@ pub fn mode() -> Mode {
 /// ```
 pub fn set_mode(mode: Mode) {
     MODE_SET.store(1, Ordering::Relaxed);
-    MODE.store(mode as u8, Ordering::Relaxed);
+    MODE.store(mode as u8, Ordering::SeqCst);
     publish_limit();
 }
 
 fn publish_limit() {
-    let limit =
-        if STATE.load(Ordering::Acquire) == READY && mode() != Mode::Standard { SMALL_MAX } else { 0 };
-    SMALL_LIMIT.store(limit, Ordering::Relaxed);
+    loop {
+        let mode = mode();
+        let limit = if has_reservation() && mode != Mode::Standard { SMALL_MAX } else { 0 };
+        SMALL_LIMIT.store(limit, Ordering::SeqCst);
+        // Another thread may have set the mode and published its limit before this one.
+        if MODE.load(Ordering::SeqCst) == mode as u8 {
+            return;
+        }
+    }
 }
 
 /// Whether there is a reservation to allocate from. Sets everything up at the first call.

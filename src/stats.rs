@@ -69,6 +69,18 @@ impl Counters {
     }
 }
 
+/// Counters of threads that have no heap.
+pub(crate) static UNATTACHED: Counters = Counters::new();
+
+/// What closing an arena found.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Closed {
+    /// Bytes bumped through.
+    pub bytes: u64,
+    /// Blocks that are still alive.
+    pub escaped: u64,
+}
+
 /// One call to the backing allocator, with sizes in bytes.
 #[derive(Clone, Copy)]
 pub(crate) enum Traffic {
@@ -96,6 +108,17 @@ impl Counters {
                 add(&self.backing_bytes, (new as u64).wrapping_sub(old as u64));
             }
         }
+    }
+}
+
+impl Counters {
+    /// Counts an arena that was closed, with what bypassed it: blocks and bytes.
+    pub(crate) fn arena(&self, closed: Closed, bypassed: (u64, u64), add: impl Fn(&Counter, u64)) {
+        add(&self.arenas_closed, 1);
+        add(&self.arena_bytes, closed.bytes);
+        add(&self.escaped_blocks, closed.escaped);
+        add(&self.bypassed_blocks, bypassed.0);
+        add(&self.bypassed_bytes, bypassed.1);
     }
 }
 

@@ -4,7 +4,7 @@
 //! loom's atomics; nothing else in the crate knows of loom.
 
 pub(crate) use core::sync::atomic::{
-    AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
 use talc::lock_api;

@@ -15,6 +15,7 @@ use crate::heap::{self, EMPTY_HEAP, Heap};
 use crate::outbox::{self, Outbox};
 use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
+use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::sync::Ordering;
 use crate::{invariant, large, mid, page, space, startup};
 
@@ -56,7 +57,7 @@ pub(crate) struct Thread {
     /// Scopes, innermost last.
     depth: Cell<usize>,
     serial: Cell<u64>,
-    frames: [Cell<Frame>; DEPTH_MAX],
+    frames: [Cell<Frame>; DEPTH_MAX + 1],
     outbox: Outbox,
 }
 
@@ -82,13 +83,6 @@ struct Frame {
 pub(crate) struct Entered {
     index: usize,
     serial: u64,
-}
-
-/// A cursor put aside by [`Thread::suspend`].
-pub(crate) struct Suspended {
-    arena: usize,
-    cursor: Cursor,
-    live: u32,
 }
 
 thread_local! {
@@ -127,7 +121,7 @@ impl Thread {
             phase: Cell::new(Phase::New),
             depth: Cell::new(0),
             serial: Cell::new(0),
-            frames: [const { Cell::new(Frame { arena: ptr::null(), serial: 0 }) }; DEPTH_MAX],
+            frames: [const { Cell::new(Frame { arena: ptr::null(), serial: 0 }) }; DEPTH_MAX + 1],
             outbox: Outbox::new(),
         }
     }
@@ -285,7 +279,7 @@ impl Thread {
                 check_layout(header, ptr, layout);
             }
             // SAFETY: the heap that owns the page is this thread's.
-            if unsafe { page::push(header, ptr, block) } == 0 {
+            if unsafe { page::push(header, page::link_pointer(ptr, block, layout.size()), block) } == 0 {
                 // SAFETY: as above.
                 unsafe { (*self.heap.get()).freed(header) };
             }
@@ -340,9 +334,8 @@ impl Thread {
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
     /// stays out of it. Null if the backing allocator has to serve it.
     pub(crate) fn alloc_for_move(&self, header: &PageHeader, layout: Layout) -> *mut u8 {
-        let extent = size_class::extent(layout.size(), layout.align());
         let in_arena = header.owner.load(Ordering::Relaxed) == self.arena.get();
-        if in_arena && layout.size() <= GROW_IN_ARENA_MAX && extent < startup::small_limit() {
+        if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             let block = self.bump(layout.size(), layout.align());
             return if block.is_null() { self.alloc_slow(layout).0 } else { block };
         }
@@ -353,20 +346,24 @@ impl Thread {
 
     /// Enters an arena, or with `None` steps outside of any.
     pub(crate) fn enter(&self, arena: Option<&'static Arena>) -> Entered {
-        let index = self.depth.get();
         // Without the destructor registered an arena could stay entered when the thread ends.
-        if index == DEPTH_MAX || self.attach().is_none() {
+        if self.depth.get() >= DEPTH_MAX || self.attach().is_none() {
             return Entered { index: 0, serial: 0 };
         }
+        self.push_frame(arena)
+    }
+
+    fn push_frame(&self, arena: Option<&'static Arena>) -> Entered {
+        let index = self.depth.get();
+        let Some(frame) = self.frames.get(index) else { return Entered { index: 0, serial: 0 } };
         self.park();
         let serial = self.serial.get() + 1;
         self.serial.set(serial);
         self.depth.set(index + 1);
         if let Some(arena) = arena {
-            arena.entered.set(arena.entered.get() + 1);
-            arena.thread.set(ptr::from_ref(self).addr());
+            arena.enter(self.address());
         }
-        self.frames[index].set(Frame { arena: arena.map_or(ptr::null(), ptr::from_ref), serial });
+        frame.set(Frame { arena: arena.map_or(ptr::null(), ptr::from_ref), serial });
         self.load(arena);
         Entered { index, serial }
     }
@@ -386,7 +383,7 @@ impl Thread {
         for frame in &self.frames[depth..self.depth.get()] {
             // SAFETY: records live for ever.
             if let Some(arena) = unsafe { frame.get().arena.as_ref() } {
-                arena.entered.set(arena.entered.get() - 1);
+                arena.leave();
             }
         }
         self.depth.set(depth);
@@ -403,7 +400,7 @@ impl Thread {
                 frame.set(Frame { arena: ptr::null(), serial: frame.get().serial });
             }
         }
-        arena.entered.set(0);
+        arena.leave_all();
         let top = self.depth.get().checked_sub(1).map_or(ptr::null(), |top| self.frames[top].get().arena);
         // SAFETY: records live for ever.
         self.load(unsafe { top.as_ref() });
@@ -412,40 +409,47 @@ impl Thread {
     /// Whether this thread may enter an arena that is perhaps entered already: not if that is so in another thread,
     /// where a guard was forgotten.
     pub(crate) fn may_enter(&self, arena: &Arena) -> bool {
-        arena.entered.get() == 0 || arena.thread.get() == ptr::from_ref(self).addr()
+        !arena.is_entered() || arena.thread() == self.address()
+    }
+
+    /// Address of this record: what an arena knows its thread by.
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
     }
 
     /// A record for a new arena.
     pub(crate) fn new_arena(&self) -> Option<&'static Arena> {
         let heap = self.attach()?;
-        heap.counters.arenas_opened.add(1);
         // SAFETY: records live for ever; those in the list belong to this heap.
-        match unsafe { heap.arenas.get().as_ref() } {
+        let arena = match unsafe { heap.arenas.get().as_ref() } {
             Some(arena) => {
                 heap.arenas.set(arena.next.get());
                 heap.arena_count.set(heap.arena_count.get() - 1);
-                Some(arena)
+                arena
             }
-            None => chunk::new_record(),
-        }
+            None => chunk::new_record()?,
+        };
+        heap.counters.arenas_opened.add(1);
+        Some(arena)
     }
 
     /// Ends what an arena holds; the record stays the caller's.
-    pub(crate) fn reset_arena(&self, arena: &'static Arena) -> chunk::Closed {
+    pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
         self.close(arena, true)
     }
 
     /// Ends an arena and takes its record back.
-    pub(crate) fn close_arena(&self, arena: &'static Arena) -> chunk::Closed {
+    pub(crate) fn close_arena(&self, arena: &'static Arena) -> Closed {
         if !self.may_enter(arena) {
             // Another thread still has it entered and will for ever: only a leak is safe.
-            return chunk::Closed::default();
+            return Closed::default();
         }
         let heap = self.attached();
         let keep = heap.is_some_and(|heap| heap.arena_count.get() < CHUNKS_KEPT);
         let closed = self.close(arena, keep);
-        if let Some(heap) = heap {
-            heap.counters.arenas_released.add(1);
+        match heap {
+            Some(heap) => heap.counters.arenas_released.add(1),
+            None => UNATTACHED.arenas_released.add_shared(1),
         }
         match heap {
             Some(heap) if heap.arena_count.get() < ARENAS_KEPT => {
@@ -458,20 +462,16 @@ impl Thread {
         closed
     }
 
-    fn close(&self, arena: &'static Arena, keep: bool) -> chunk::Closed {
-        if arena.entered.get() > 0 {
+    fn close(&self, arena: &'static Arena, keep: bool) -> Closed {
+        if arena.is_entered() {
             self.evict(arena);
         }
         let bypassed = arena.bypassed.get();
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
-        if let Some(heap) = self.attached() {
-            let counters = &heap.counters;
-            counters.arenas_closed.add(1);
-            counters.arena_bytes.add(closed.bytes);
-            counters.escaped_blocks.add(closed.escaped);
-            counters.bypassed_blocks.add(bypassed.0);
-            counters.bypassed_bytes.add(bypassed.1);
+        match self.attached() {
+            Some(heap) => heap.counters.arena(closed, bypassed, Counter::add),
+            None => UNATTACHED.arena(closed, bypassed, Counter::add_shared),
         }
         closed
     }
@@ -483,24 +483,15 @@ impl Thread {
         self.load(top);
     }
 
-    /// Puts the arena aside for a call to code that may allocate for itself, as the backing allocator may.
+    /// Steps outside of the arena, if one is entered, for a call to code that may allocate for itself and open scopes of its
+    /// own, as the backing allocator may. To be ended by [`Thread::leave`].
     #[inline]
-    pub(crate) fn suspend(&self) -> Option<Suspended> {
+    pub(crate) fn suspend(&self) -> Entered {
         if self.arena.get() == NO_ARENA {
-            return None;
+            return Entered { index: 0, serial: 0 };
         }
-        let suspended = Suspended { arena: self.arena.get(), cursor: self.cursor(), live: self.live.get() };
-        self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get());
-        Some(suspended)
-    }
-
-    /// Takes up again what [`Thread::suspend`] put aside.
-    #[inline]
-    pub(crate) fn resume(&self, suspended: Option<Suspended>) {
-        if let Some(Suspended { arena, cursor, live }) = suspended {
-            self.set_cursor(arena, cursor, &raw const EMPTY_HEAP);
-            self.live.set(live);
-        }
+        // There is a place: `enter` leaves one for this, and no second one is needed before another arena is entered.
+        self.push_frame(None)
     }
 
     fn entered_arena(&self) -> Option<&'static Arena> {
@@ -637,16 +628,17 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
             if cfg!(debug_assertions) {
                 check_layout(header, ptr, layout);
             }
+            let block = space::at(ptr.addr());
+            let link = page::link_pointer(ptr, block, layout.size());
             // SAFETY: passed on; the heap that owns the page is this thread's in the first case.
             unsafe {
                 if header.owner.load(Ordering::Relaxed) == thread.heap.get().addr() | PageHeader::FULL {
-                    page::push(header, ptr, space::at(ptr.addr()));
+                    page::push(header, link, block);
                     (*thread.heap.get()).freed(header);
                 } else if thread.register() {
-                    thread.outbox.add(header, ptr);
+                    thread.outbox.add(header, link, block);
                 } else {
-                    let block = space::at(ptr.addr()).cast();
-                    outbox::send(header, block, block, 1);
+                    outbox::send(header, block.cast(), link, 1);
                 }
             }
         }
