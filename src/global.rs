@@ -92,21 +92,19 @@ impl<A> Shockwave<A> {
         self
     }
 
-    /// Calls the backing allocator with no arena entered, because it may allocate for itself, and counts the call.
+    /// Calls the backing allocator with no arena entered, because it may allocate for itself, and counts what `traffic` makes
+    /// of the result.
     #[inline]
-    fn call_backing<R>(&self, traffic: Traffic, call: impl FnOnce(&A) -> R) -> R {
+    fn call_backing<R>(&self, call: impl FnOnce(&A) -> R, traffic: impl FnOnce(&R) -> Traffic) -> R {
         let thread = thread::current();
         let heap = if startup::ready(&self.config) { thread.attach() } else { None };
-        match heap {
-            Some(heap) => heap.counters.backing(traffic, Counter::add),
-            None => UNATTACHED.backing(traffic, Counter::add_shared),
-        }
-        if startup::mode() != Mode::Standard && matches!(traffic, Traffic::Alloc(_)) {
-            UNATTACHED.fallbacks.add_shared(1);
-        }
         let suspended = thread.suspend();
         let result = call(&self.backing);
         thread.leave(suspended);
+        match heap {
+            Some(heap) => heap.counters.backing(traffic(&result), Counter::add),
+            None => UNATTACHED.backing(traffic(&result), Counter::add_shared),
+        }
         result
     }
 }
@@ -179,11 +177,14 @@ impl<A: GlobalAlloc> Shockwave<A> {
     ///
     /// As [`GlobalAlloc::alloc`].
     unsafe fn alloc_backing(&self, layout: Layout, zeroed: bool) -> *mut u8 {
-        let traffic = Traffic::Alloc(layout.size());
-        self.call_backing(traffic, |backing| {
+        if startup::mode() != Mode::Standard {
+            UNATTACHED.fallbacks.add_shared(1);
+        }
+        self.call_backing(
             // SAFETY: passed on.
-            unsafe { if zeroed { backing.alloc_zeroed(layout) } else { backing.alloc(layout) } }
-        })
+            |backing| unsafe { if zeroed { backing.alloc_zeroed(layout) } else { backing.alloc(layout) } },
+            |block| if block.is_null() { Traffic::Refused } else { Traffic::Alloc(layout.size()) },
+        )
     }
 
     /// # Safety
@@ -192,9 +193,11 @@ impl<A: GlobalAlloc> Shockwave<A> {
     #[cold]
     #[inline(never)]
     unsafe fn dealloc_backing(ptr: *mut u8, layout: Layout, this: &Self) {
-        let traffic = Traffic::Free(layout.size());
         // SAFETY: passed on.
-        this.call_backing(traffic, |backing| unsafe { backing.dealloc(ptr, layout) })
+        this.call_backing(
+            |backing| unsafe { backing.dealloc(ptr, layout) },
+            |()| Traffic::Free(layout.size()),
+        );
     }
 
     /// # Safety
@@ -203,9 +206,13 @@ impl<A: GlobalAlloc> Shockwave<A> {
     #[cold]
     #[inline(never)]
     unsafe fn realloc_backing(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let traffic = Traffic::Realloc(layout.size(), new_size);
-        // SAFETY: passed on.
-        self.call_backing(traffic, |backing| unsafe { backing.realloc(ptr, layout, new_size) })
+        self.call_backing(
+            // SAFETY: passed on.
+            |backing| unsafe { backing.realloc(ptr, layout, new_size) },
+            |block| {
+                if block.is_null() { Traffic::Refused } else { Traffic::Realloc(layout.size(), new_size) }
+            },
+        )
     }
 }
 

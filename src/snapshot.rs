@@ -23,7 +23,7 @@ pub fn stats() -> Stats {
     for counters in counters {
         allocs += counters.backing_allocs.get();
         frees += counters.backing_frees.get();
-        stats.backing_calls += counters.backing_reallocs.get();
+        stats.backing_calls += counters.backing_reallocs.get() + counters.backing_refusals.get();
         backing_bytes = backing_bytes.wrapping_add(counters.backing_bytes.get());
         stats.fallbacks += counters.fallbacks.get();
         stats.slabs += counters.slabs.get();

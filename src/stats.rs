@@ -34,6 +34,7 @@ pub(crate) struct Counters {
     pub backing_allocs: Counter,
     pub backing_frees: Counter,
     pub backing_reallocs: Counter,
+    pub backing_refusals: Counter,
     /// Allocated less freed, wrapping: a block may be freed by a thread other than the one that allocated it.
     pub backing_bytes: Counter,
     pub fallbacks: Counter,
@@ -54,6 +55,7 @@ impl Counters {
             backing_allocs: Counter::new(),
             backing_frees: Counter::new(),
             backing_reallocs: Counter::new(),
+            backing_refusals: Counter::new(),
             backing_bytes: Counter::new(),
             fallbacks: Counter::new(),
             slabs: Counter::new(),
@@ -88,6 +90,8 @@ pub(crate) enum Traffic {
     Free(usize),
     /// Old and new size.
     Realloc(usize, usize),
+    /// There was no memory.
+    Refused,
 }
 
 impl Counters {
@@ -107,6 +111,7 @@ impl Counters {
                 add(&self.backing_reallocs, 1);
                 add(&self.backing_bytes, (new as u64).wrapping_sub(old as u64));
             }
+            Traffic::Refused => add(&self.backing_refusals, 1),
         }
     }
 }

@@ -221,19 +221,20 @@ impl Thread {
     }
 
     fn alloc_big(&self, layout: Layout) -> (*mut u8, bool) {
-        if let Some(arena) = self.entered_arena() {
-            let (blocks, bytes) = arena.bypassed.get();
-            arena.bypassed.set((blocks + 1, bytes + layout.size() as u64));
-        }
-        if layout.size() <= mid::MID_MAX && layout.size() > SMALL_MAX && layout.align() <= mid::MID_ALIGN_MAX
-        {
+        let (size, align) = (layout.size(), layout.align());
+        let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
             // SAFETY: `heap` is never null.
             (mid::alloc(layout, unsafe { (*self.heap.get()).index }), false)
-        } else if layout.size() == 0 {
-            (ptr::null_mut(), false)
-        } else {
+        } else if size != 0 {
             large::alloc(layout)
+        } else {
+            (ptr::null_mut(), false)
+        };
+        if let Some(arena) = self.entered_arena().filter(|_| !allocated.0.is_null()) {
+            let (blocks, bytes) = arena.bypassed.get();
+            arena.bypassed.set((blocks + 1, bytes + size as u64));
         }
+        allocated
     }
 
     // ---- free ---------------------------------------------------------------------------------------------------
