@@ -70,6 +70,11 @@ pub(crate) struct Arena {
     /// Link in a list of unused records.
     pub next: Cell<*const Arena>,
     pub chunks: Cell<usize>,
+    /// Empty chunks it takes up again before it asks for a page, and how many.
+    reserve: Cell<*const PageHeader>,
+    reserved: Cell<usize>,
+    /// How many empty chunks it keeps in any case when it is closed: what [`warm`](Self::warm) gave it.
+    keep: Cell<usize>,
     /// Objects that were too big and went elsewhere: number and bytes.
     pub bypassed: Cell<(u64, u64)>,
 }
@@ -103,13 +108,16 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             thread: AtomicUsize::new(0),
             next: Cell::new(ptr::null()),
             chunks: Cell::new(0),
+            reserve: Cell::new(ptr::null()),
+            reserved: Cell::new(0),
+            keep: Cell::new(0),
             bypassed: Cell::new((0, 0)),
         });
         Some(&*record)
     }
 }
 
-/// Keeps a record, which must have no chunks, for any thread.
+/// Keeps a record, which must be closed, for any thread.
 pub(crate) fn retire_record(arena: &'static Arena) {
     let mut unused = UNUSED.lock();
     arena.next.set(unused.0);
@@ -167,16 +175,57 @@ impl Arena {
         start(page)
     }
 
-    /// Ends the arena's use of all its chunks. Empty ones go to `give`, except that the newest stays if `keep` is set;
-    /// those with live blocks are left to their last free.
+    /// A chunk of the reserve, for [`add_chunk`](Self::add_chunk).
+    pub(crate) fn take_reserved(&self) -> Option<&'static PageHeader> {
+        // SAFETY: the reserve consists of headers of pages that belong to this arena.
+        let page = unsafe { self.reserve.get().as_ref() }?;
+        self.reserve.set(page.next.get());
+        self.reserved.set(self.reserved.get() - 1);
+        Some(page)
+    }
+
+    fn put_reserved(&self, page: &'static PageHeader) {
+        page.next.set(self.reserve.get());
+        self.reserve.set(page);
+        self.reserved.set(self.reserved.get() + 1);
+    }
+
+    /// Makes a closed arena ready for `bytes` bytes: it gets chunks from `take`, their memory is touched, and it keeps that
+    /// many from now on. Returns whether there was enough.
+    pub(crate) fn warm(&self, bytes: usize, mut take: impl FnMut() -> Option<&'static PageHeader>) -> bool {
+        let wanted = bytes.div_ceil(CHUNK_BYTES).max(1);
+        self.keep.set(self.keep.get().max(wanted));
+        let mut left = bytes;
+        while self.reserved.get() + self.chunks.get() < wanted {
+            let Some(page) = take() else { return false };
+            page.owner.store(self.address(), Ordering::Relaxed);
+            page.set_used(0);
+            page.carved.store(0, Ordering::Relaxed);
+            page.set_kind(Kind::Chunk);
+            for offset in (0..left.min(CHUNK_BYTES)).step_by(4096) {
+                // SAFETY: inside the page, which is empty and belongs to this arena. Volatile: touching is the point.
+                unsafe { space::start_of(page).add(offset).write_volatile(0) };
+            }
+            left = left.saturating_sub(CHUNK_BYTES);
+            self.put_reserved(page);
+        }
+        true
+    }
+
+    /// How many empty chunks it keeps in any case.
+    pub(crate) fn keep(&self) -> usize {
+        self.keep.get()
+    }
+
+    /// Ends the arena's use of all its chunks. Up to `keep` empty ones stay, the others go to `give`; those with live
+    /// blocks are left to their last free.
     ///
     /// # Safety
     ///
     /// The caller must have the arena to itself, its cursor must be up to date and folded, and no thread may have it
     /// entered.
-    pub(crate) unsafe fn close(&self, keep: bool, mut give: impl FnMut(&'static PageHeader)) -> Closed {
+    pub(crate) unsafe fn close(&self, keep: usize, mut give: impl FnMut(&'static PageHeader)) -> Closed {
         let mut closed = Closed::default();
-        let mut kept = Cursor::NONE;
         let mut list = self.cursor.get().chunk;
         // SAFETY: the list consists of headers of chunks of this arena.
         while let Some(chunk) = unsafe { list.as_ref() } {
@@ -192,16 +241,20 @@ impl Arena {
                     continue;
                 }
             }
-            if keep && kept.chunk.is_null() && live == 0 {
-                chunk.next.set(ptr::null());
-                chunk.carved.store(0, Ordering::Relaxed);
-                kept = start(chunk);
+            if self.reserved.get() < keep && live == 0 {
+                self.put_reserved(chunk);
             } else {
                 give(chunk);
             }
         }
-        self.chunks.set(usize::from(!kept.chunk.is_null()));
-        self.cursor.set(kept);
+        while self.reserved.get() > keep {
+            let Some(chunk) = self.take_reserved() else { break };
+            give(chunk);
+        }
+        self.chunks.set(0);
+        // Ready to bump at once: entering finds a chunk.
+        let cursor = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
+        self.cursor.set(cursor);
         self.bypassed.set((0, 0));
         closed
     }

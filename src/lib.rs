@@ -47,8 +47,9 @@ mod startup;
 mod stats;
 mod sync;
 mod thread;
+mod trace;
 
-pub use arena::{ArenaStats, RequestArena};
+pub use arena::{ArenaStats, RequestArena, warm_up};
 pub use config::{Mode, ParseModeError};
 pub use global::Shockwave;
 pub use scope::{ArenaGuard, outside_arena, with_request_arena};

@@ -47,6 +47,7 @@ pub fn stats() -> Stats {
     let (reserved, committed) = space::extent();
     stats.reserved_bytes = reserved as u64;
     stats.committed_bytes = committed as u64;
+    stats.dirty_bytes = space::dirty_bytes() as u64;
     let (blocks, bytes) = mid::usage();
     stats.mid = usage(bytes, blocks);
     let (blocks, bytes) = large::usage();

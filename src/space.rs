@@ -312,6 +312,17 @@ pub(crate) fn alloc_record(size: usize) -> *mut u8 {
 
 /// Gives free pages back to the OS until at most `keep` dirty ones remain in free runs. Returns the bytes given back.
 pub(crate) fn purge(keep: usize) -> usize {
+    let purged = purge_runs(keep);
+    crate::trace::purged(purged, dirty_bytes());
+    purged
+}
+
+/// Bytes in free runs that may hold something other than zeros, so that the OS has provided memory for them.
+pub(crate) fn dirty_bytes() -> usize {
+    SPACE.lock().dirty << PAGE_SHIFT
+}
+
+fn purge_runs(keep: usize) -> usize {
     let mut purged = 0;
     loop {
         let mut space = SPACE.lock();

@@ -4,7 +4,7 @@ use crate::config::{self, Config, Mode};
 use crate::invariant::say;
 use crate::size_class::SMALL_MAX;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
-use crate::{heap, space};
+use crate::{heap, space, trace};
 
 /// Requests whose extent is below this take the fast path: [`SMALL_MAX`], or 0 as long as nothing is set up, in
 /// [`Mode::Standard`], and where there is no reservation. So one comparison tells all of these apart from the ordinary.
@@ -114,6 +114,11 @@ fn read_environment(config: &mut Config) {
                 complain(b"SHOCKWAVE_MODE", value, b"standard, slab or arena", config.mode.name().as_bytes())
             }
         },
+    }
+    if let Some(value) = variable(c"SHOCKWAVE_TRACE")
+        && !trace::configure(value)
+    {
+        complain(b"SHOCKWAVE_TRACE", value, trace::ACCEPTED, b"0");
     }
     if let Some(value) = variable(c"SHOCKWAVE_SLAB_SIZE") {
         match config::parse_slab_size(value) {

@@ -47,6 +47,8 @@ pub(crate) struct Counters {
     pub bypassed_bytes: Counter,
     pub escaped_blocks: Counter,
     pub mismatches: Counter,
+    /// Bytes, escaped and bypassed blocks that the trace has reported.
+    traced: [Counter; 3],
 }
 
 impl Counters {
@@ -67,6 +69,7 @@ impl Counters {
             bypassed_bytes: Counter::new(),
             escaped_blocks: Counter::new(),
             mismatches: Counter::new(),
+            traced: [const { Counter::new() }; 3],
         }
     }
 }
@@ -117,6 +120,16 @@ impl Counters {
 }
 
 impl Counters {
+    /// What was added to bytes, escaped and bypassed blocks since the last call. Only for the owner of the heap.
+    pub(crate) fn since_trace(&self) -> [u64; 3] {
+        let now = [self.arena_bytes.get(), self.escaped_blocks.get(), self.bypassed_blocks.get()];
+        core::array::from_fn(|index| {
+            let before = self.traced[index].get();
+            self.traced[index].add(now[index].wrapping_sub(before));
+            now[index].wrapping_sub(before)
+        })
+    }
+
     /// Counts an arena that was closed, with what bypassed it: blocks and bytes.
     pub(crate) fn arena(&self, closed: Closed, bypassed: (u64, u64), add: impl Fn(&Counter, u64)) {
         add(&self.arenas_closed, 1);
@@ -175,6 +188,8 @@ pub struct Stats {
     pub slab_pages: u64,
     /// Empty pages that heaps keep for their next need, in bytes.
     pub spare_bytes: u64,
+    /// Free pages that the OS still provides memory for, in bytes; at most 32 MiB are kept.
+    pub dirty_bytes: u64,
     /// Arenas that exist at the moment and have been entered.
     pub open_arenas: u64,
     /// Arenas closed or reset so far.

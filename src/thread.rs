@@ -17,7 +17,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::sync::Ordering;
-use crate::{invariant, large, mid, page, space, startup};
+use crate::{invariant, large, mid, page, space, startup, trace};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -434,9 +434,31 @@ impl Thread {
         Some(arena)
     }
 
+    /// Makes `arenas` unused records ready for `bytes_each` bytes. Returns how many it could.
+    pub(crate) fn warm_up(&self, arenas: usize, bytes_each: usize) -> usize {
+        let Some(heap) = self.attach() else { return 0 };
+        let mut list: *const Arena = ptr::null();
+        let mut warmed = 0;
+        while warmed < arenas {
+            let Some(arena) = chunk::new_record() else { break };
+            arena.next.set(list);
+            list = arena;
+            if !arena.warm(bytes_each, || heap.take_page()) {
+                break;
+            }
+            warmed += 1;
+        }
+        // SAFETY: the list consists of records that this call took.
+        while let Some(arena) = unsafe { list.as_ref() } {
+            list = arena.next.get();
+            chunk::retire_record(arena);
+        }
+        warmed
+    }
+
     /// Ends what an arena holds; the record stays the caller's.
     pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
-        self.close(arena, true)
+        self.close(arena, arena.keep().max(1))
     }
 
     /// Ends an arena and takes its record back.
@@ -446,8 +468,8 @@ impl Thread {
             return Closed::default();
         }
         let heap = self.attached();
-        let keep = heap.is_some_and(|heap| heap.arena_count.get() < CHUNKS_KEPT);
-        let closed = self.close(arena, keep);
+        let hot = heap.is_some_and(|heap| heap.arena_count.get() < CHUNKS_KEPT);
+        let closed = self.close(arena, arena.keep().max(usize::from(hot)));
         match heap {
             Some(heap) => heap.counters.arenas_released.add(1),
             None => UNATTACHED.arenas_released.add_shared(1),
@@ -463,7 +485,7 @@ impl Thread {
         closed
     }
 
-    fn close(&self, arena: &'static Arena, keep: bool) -> Closed {
+    fn close(&self, arena: &'static Arena, keep: usize) -> Closed {
         if arena.is_entered() {
             self.evict(arena);
         }
@@ -471,7 +493,10 @@ impl Thread {
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
         match self.attached() {
-            Some(heap) => heap.counters.arena(closed, bypassed, Counter::add),
+            Some(heap) => {
+                heap.counters.arena(closed, bypassed, Counter::add);
+                trace::arena_closed(heap.index, &heap.counters);
+            }
             None => UNATTACHED.arena(closed, bypassed, Counter::add_shared),
         }
         closed
@@ -535,7 +560,7 @@ impl Thread {
     /// Gives the entered arena a new chunk. Returns whether there was one.
     fn refill(&self) -> bool {
         let (Some(arena), Some(heap)) = (self.entered_arena(), self.attach()) else { return false };
-        let Some(page) = heap.take_page() else { return false };
+        let Some(page) = arena.take_reserved().or_else(|| heap.take_page()) else { return false };
         self.park();
         let cursor = arena.add_chunk(page, self.chunk.get());
         arena.cursor.set(cursor);
@@ -594,13 +619,15 @@ impl Thread {
         let Some(heap) = self.attached() else { return };
         self.alloc_heap.set(&raw const EMPTY_HEAP);
         self.heap.set(&raw const EMPTY_HEAP);
-        let mut list = heap.arenas.get();
+        let mut list = heap.arenas.replace(ptr::null());
+        heap.arena_count.set(0);
         // SAFETY: records live for ever; those in the list belong to this heap, which is still the thread's, and nobody
         // has them entered.
         unsafe {
             while let Some(arena) = list.as_ref() {
                 list = arena.next.get();
-                arena.close(false, |page| heap.give_page(page));
+                arena.close(arena.keep(), |page| heap.give_page(page));
+                chunk::retire_record(arena);
             }
             heap.release_unused();
         }
