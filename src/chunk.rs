@@ -195,18 +195,19 @@ impl Arena {
     pub(crate) fn warm(&self, bytes: usize, mut take: impl FnMut() -> Option<&'static PageHeader>) -> bool {
         let wanted = bytes.div_ceil(CHUNK_BYTES).max(1);
         self.keep.set(self.keep.get().max(wanted));
-        let mut left = bytes;
         while self.reserved.get() + self.chunks.get() < wanted {
             let Some(page) = take() else { return false };
             page.owner.store(self.address(), Ordering::Relaxed);
             page.set_used(0);
             page.carved.store(0, Ordering::Relaxed);
             page.set_kind(Kind::Chunk);
-            for offset in (0..left.min(CHUNK_BYTES)).step_by(4096) {
+            // The chunk that is put aside first is used last, and perhaps not to its end.
+            let last = self.reserved.get() + self.chunks.get() == 0;
+            let touched = if last { bytes - (wanted - 1) * CHUNK_BYTES.min(bytes) } else { CHUNK_BYTES };
+            for offset in (0..touched).step_by(4096) {
                 // SAFETY: inside the page, which is empty and belongs to this arena. Volatile: touching is the point.
                 unsafe { space::start_of(page).add(offset).write_volatile(0) };
             }
-            left = left.saturating_sub(CHUNK_BYTES);
             self.put_reserved(page);
         }
         true

@@ -437,6 +437,14 @@ impl Thread {
     /// Makes `arenas` unused records ready for `bytes_each` bytes. Returns how many it could.
     pub(crate) fn warm_up(&self, arenas: usize, bytes_each: usize) -> usize {
         let Some(heap) = self.attach() else { return 0 };
+        // The records that this thread keeps would be used first: they are warmed too.
+        let mut kept = heap.arenas.replace(ptr::null());
+        heap.arena_count.set(0);
+        // SAFETY: records live for ever; those in the list belonged to this heap.
+        while let Some(arena) = unsafe { kept.as_ref() } {
+            kept = arena.next.get();
+            chunk::retire_record(arena);
+        }
         let mut list: *const Arena = ptr::null();
         let mut warmed = 0;
         while warmed < arenas {
