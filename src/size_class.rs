@@ -35,8 +35,8 @@ const SIZES: [u16; CLASSES] = {
     sizes
 };
 
-/// Class of each possible `extent >> 3`; see [`extent`].
-static CLASS_OF: [u8; SMALL_MAX / 8] = {
+/// Class of each small `extent >> 3`; see [`extent`]. At run time it is read from [`Routes`](crate::startup::Routes).
+pub(crate) const CLASS_OF: [u8; SMALL_MAX / 8] = {
     let mut table = [0; SMALL_MAX / 8];
     let mut class = 0;
     let mut index = 0;
@@ -57,13 +57,6 @@ static CLASS_OF: [u8; SMALL_MAX / 8] = {
 #[inline]
 pub(crate) const fn extent(size: usize, align: usize) -> usize {
     size.wrapping_sub(1) | (align - 1)
-}
-
-/// The class that serves a small `extent`.
-#[inline]
-pub(crate) fn class_of(extent: usize) -> usize {
-    // The mask spares the bounds check where the compiler does not know that the extent is small.
-    CLASS_OF[(extent >> 3) & (SMALL_MAX / 8 - 1)] as usize
 }
 
 /// Block size of `class` in bytes.
@@ -130,7 +123,7 @@ mod tests {
                 let extent = extent(size, align);
                 assert_eq!(extent + 1, size.next_multiple_of(align));
                 if extent < SMALL_MAX {
-                    let block = size_of_class(class_of(extent));
+                    let block = size_of_class(CLASS_OF[extent >> 3] as usize);
                     assert!(block >= size, "{size} B in a block of {block} B");
                     assert_eq!(block % align, 0, "{size} B aligned to {align} in {block} B");
                 }

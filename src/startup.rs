@@ -2,13 +2,37 @@
 
 use crate::config::{self, Config, Mode};
 use crate::invariant::say;
-use crate::size_class::SMALL_MAX;
+use crate::size_class::{self, SMALL_MAX};
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::{heap, space, trace};
 
-/// Requests whose extent is below this take the fast path: [`SMALL_MAX`], or 0 as long as nothing is set up, in
-/// [`Mode::Standard`], and where there is no reservation. So one comparison tells all of these apart from the ordinary.
-static SMALL_LIMIT: AtomicUsize = AtomicUsize::new(0);
+/// What the fast path of an allocation reads. One static, because finding one costs a load in itself.
+#[repr(C, align(64))]
+pub(crate) struct Routes {
+    /// Requests whose extent is below this take the fast path: [`SMALL_MAX`], or 0 as long as nothing is set up, in
+    /// [`Mode::Standard`], and where there is no reservation. So one comparison tells all of these apart from the ordinary.
+    small_limit: AtomicUsize,
+    class_of: [u8; SMALL_MAX / 8],
+}
+
+static ROUTES: Routes = Routes { small_limit: AtomicUsize::new(0), class_of: size_class::CLASS_OF };
+
+/// The size class of a request whose extent is below the limit; `None` sends it to the slow path.
+#[inline]
+pub(crate) fn route(extent: usize) -> Option<usize> {
+    if extent >= ROUTES.small_limit.load(Ordering::Relaxed) {
+        return None;
+    }
+    Some(class_of(extent))
+}
+
+/// The size class of a small extent.
+#[inline]
+pub(crate) fn class_of(extent: usize) -> usize {
+    debug_assert!(extent < SMALL_MAX);
+    // SAFETY: the extent is small: no limit is above SMALL_MAX, and other callers have compared.
+    usize::from(unsafe { *ROUTES.class_of.get_unchecked(extent >> 3) })
+}
 
 static MODE: AtomicU8 = AtomicU8::new(Mode::Arena as u8);
 /// Whether [`set_mode`] was called, which outweighs configuration.
@@ -19,12 +43,6 @@ static STATE: AtomicU8 = AtomicU8::new(0);
 const UNDER_WAY: u8 = 1;
 const READY: u8 = 2;
 const REFUSED: u8 = 3;
-
-/// See [`SMALL_LIMIT`].
-#[inline]
-pub(crate) fn small_limit() -> usize {
-    SMALL_LIMIT.load(Ordering::Relaxed)
-}
 
 /// The current mode.
 ///
@@ -62,7 +80,7 @@ fn publish_limit() {
     loop {
         let mode = mode();
         let limit = if has_reservation() && mode != Mode::Standard { SMALL_MAX } else { 0 };
-        SMALL_LIMIT.store(limit, Ordering::SeqCst);
+        ROUTES.small_limit.store(limit, Ordering::SeqCst);
         // Another thread may have set the mode and published its limit before this one.
         if MODE.load(Ordering::SeqCst) == mode as u8 {
             return;

@@ -33,6 +33,15 @@ const GROW_IN_ARENA_MAX: usize = 1 << 10;
 /// wasting that rest.
 const NEW_CHUNK_MAX: usize = 2 << 10;
 
+/// Blocks of an arena begin and end at multiples of this many bytes.
+const GRANULE: usize = 8;
+
+/// `size` rounded up to granules.
+#[inline]
+const fn granules(size: usize) -> usize {
+    size.wrapping_add(GRANULE - 1) & !(GRANULE - 1)
+}
+
 /// Arena records a heap keeps for its thread, and how many of them may keep a chunk.
 const ARENAS_KEPT: usize = 64;
 const CHUNKS_KEPT: usize = 4;
@@ -135,21 +144,34 @@ impl Thread {
             // What is too big for a size class does not go to the arena either, even if it fits the chunk.
             return if size <= SMALL_MAX { self.bump(size, align) } else { ptr::null_mut() };
         }
-        let extent = size_class::extent(size, align);
-        if extent >= startup::small_limit() {
-            return ptr::null_mut();
+        match startup::route(size_class::extent(size, align)) {
+            // SAFETY: the heap is the thread's own or the empty one.
+            Some(class) => unsafe { (*self.alloc_heap.get()).alloc(class) },
+            None => ptr::null_mut(),
         }
-        // SAFETY: the extent is small, because no limit is above that; the heap is the thread's own or the empty one.
-        unsafe { (*self.alloc_heap.get()).alloc(size_class::class_of(extent)) }
     }
 
     /// Allocates from the arena's current chunk, or null.
     #[inline]
     fn bump(&self, size: usize, align: usize) -> *mut u8 {
-        // Neither sum overflows: the cursor is an address in the reservation or 0, and a layout's size and alignment are
-        // at most half the address space.
-        let start = (self.bump.get() + (align - 1)) & !(align - 1);
-        let new = start + size;
+        // The cursor is a multiple of the granule. Nothing but one addition stands between loading and storing it, because
+        // the next allocation waits for that.
+        if align > GRANULE { self.bump_aligned(size, align) } else { self.bump_from(self.bump.get(), size) }
+    }
+
+    /// [`Thread::bump`] for an alignment above the granule.
+    #[cold]
+    #[inline(never)]
+    fn bump_aligned(&self, size: usize, align: usize) -> *mut u8 {
+        self.bump_from((self.bump.get() + (align - 1)) & !(align - 1), size)
+    }
+
+    /// Hands out `size` bytes at `start`, which is at or behind the cursor, if they fit the chunk.
+    // No sum overflows: the cursor is an address in the reservation or 0, and a layout's size and alignment are at most
+    // half the address space.
+    #[inline]
+    fn bump_from(&self, start: usize, size: usize) -> *mut u8 {
+        let new = start + granules(size);
         let end = self.end.get();
         if new > end.addr() {
             return ptr::null_mut();
@@ -189,19 +211,15 @@ impl Thread {
 
     /// Allocates a block outside the arena that is entered, if any. As [`Thread::alloc_slow`] otherwise.
     pub(crate) fn alloc_outside(&self, layout: Layout) -> *mut u8 {
-        let extent = size_class::extent(layout.size(), layout.align());
-        if extent >= startup::small_limit() {
-            return if startup::mode() == Mode::Standard {
-                ptr::null_mut()
-            } else {
-                self.alloc_big(layout).0
-            };
+        if startup::mode() == Mode::Standard {
+            return ptr::null_mut();
         }
-        self.alloc_small_outside(extent)
+        let extent = size_class::extent(layout.size(), layout.align());
+        if extent >= SMALL_MAX { self.alloc_big(layout).0 } else { self.alloc_small_outside(extent) }
     }
 
     fn alloc_small_outside(&self, extent: usize) -> *mut u8 {
-        let class = size_class::class_of(extent);
+        let class = startup::class_of(extent);
         if let Some(heap) = self.attach() {
             // SAFETY: the heap is this thread's.
             unsafe {
@@ -254,7 +272,7 @@ impl Thread {
         }
         self.live.set(self.live.get().wrapping_sub(1));
         // If the block is the top one its memory is free again. No branch: it would be mispredicted.
-        let top = ptr.addr().wrapping_add(layout.size()) == bump;
+        let top = ptr.addr().wrapping_add(granules(layout.size())) == bump;
         self.bump.set(if top { ptr.addr() } else { bump });
         true
     }
@@ -320,8 +338,8 @@ impl Thread {
         new_size: usize,
     ) -> *mut u8 {
         if header.owner.load(Ordering::Relaxed) == self.arena.get() {
-            let top = ptr.addr().wrapping_add(layout.size()) == self.bump.get();
-            let end = ptr.addr().wrapping_add(new_size);
+            let top = ptr.addr().wrapping_add(granules(layout.size())) == self.bump.get();
+            let end = ptr.addr().wrapping_add(granules(new_size));
             if top && new_size <= SMALL_MAX && end <= self.end.get().addr() {
                 self.bump.set(end);
                 return ptr;
@@ -752,7 +770,7 @@ fn check_layout(header: &PageHeader, ptr: *const u8, layout: Layout) {
     let class = usize::from(header.class.load(Ordering::Relaxed));
     // A block may have been shrunk in place to half its size, not further.
     let block = size_class::size_of_class(class);
-    let fits = extent < SMALL_MAX && size_class::class_of(extent) <= class && layout.size() > 0;
+    let fits = extent < SMALL_MAX && startup::class_of(extent) <= class && layout.size() > 0;
     if !fits || (block > 8 && (extent + 1) * 2 < block) || !page::is_block(header, ptr) {
         report_mismatch(header, ptr, layout);
     }
