@@ -131,7 +131,7 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// # Safety
     ///
     /// `ptr` must be a block that was allocated here and is not used any more, `size` and `align` its layout.
-    #[inline(never)]
+    #[inline]
     unsafe fn dealloc_entry(ptr: *mut u8, size: usize, align: usize, this: &Self) {
         let thread = thread::current();
         // SAFETY: by contract these are a layout's.
