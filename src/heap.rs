@@ -276,7 +276,13 @@ impl Heap {
             self.spare_count.set(self.spare_count.get() - 1);
             return Some(page);
         }
-        let (first, count) = space::alloc_spares(SLAB_PAGES.load(Ordering::Relaxed))?;
+        let wanted = SLAB_PAGES.load(Ordering::Relaxed);
+        let (first, count) = space::alloc_spares(wanted).or_else(|| {
+            // The space is used up: what the heap keeps for other classes may help.
+            // SAFETY: only the owner calls this.
+            unsafe { self.release_unused() };
+            space::alloc_spares(1)
+        })?;
         self.counters.slabs.add(1);
         self.spares.set(first.next.get());
         self.spare_count.set(count - 1);

@@ -347,8 +347,7 @@ fn purge_runs(keep: usize) -> usize {
 /// Bytes reserved, and bytes committed with the table's.
 pub(crate) fn extent() -> (usize, usize) {
     let space = SPACE.lock();
-    let table = (space.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
-    let data = space.committed.saturating_sub(table) << PAGE_SHIFT;
+    let data = space.committed.saturating_sub(space.table()) << PAGE_SHIFT;
     (space.pages << PAGE_SHIFT, data + space.table_committed)
 }
 
@@ -357,7 +356,7 @@ pub(crate) fn extent() -> (usize, usize) {
 /// No run changes hands with the space meanwhile, but owners go on using theirs.
 pub(crate) fn visit_runs(mut visit: impl FnMut(&'static PageHeader, usize)) {
     let space = SPACE.lock();
-    let mut index = (space.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+    let mut index = space.table();
     while index < space.frontier {
         let header = space.header(index);
         let len = (header.run_len.load(Ordering::Relaxed) as usize).max(1);
@@ -371,6 +370,11 @@ impl Space {
         debug_assert!(index < self.frontier);
         // SAFETY: the table is committed up to the frontier.
         unsafe { header_at(ROOT.base.load(Ordering::Relaxed), index) }
+    }
+
+    /// Pages that the table takes.
+    fn table(&self) -> usize {
+        (self.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE)
     }
 
     fn index(&self, header: &PageHeader) -> usize {
@@ -438,7 +442,7 @@ impl Space {
             self.table_committed = upto;
         }
         if end > self.committed {
-            let step = (self.committed / 8).clamp(COMMIT_STEP, COMMIT_STEP_MAX);
+            let step = ((self.committed - self.table()) / 8).clamp(COMMIT_STEP, COMMIT_STEP_MAX);
             let generous = end.max(self.committed + step).min(self.pages);
             // SAFETY: inside the reservation, behind what is committed.
             let from = unsafe { base.add(self.committed << PAGE_SHIFT) };
@@ -467,8 +471,7 @@ impl Space {
                 len += more;
             }
         }
-        let table = (self.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
-        if first > table {
+        if first > self.table() {
             let header = self.header(first - 1);
             let more = header.run_len.load(Ordering::Relaxed) as usize;
             if header.kind() == Kind::Free && more > 0 {

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use crate::Scope;
+use crate::bench::{self, run_together};
 
 /// The least time between two looks at the clock, which is a system call, so that looking costs nothing
 /// measurable.
@@ -88,6 +89,27 @@ impl Clock {
         black_box(call());
         // SAFETY: the caller's promise.
         self.measure(operations, || unsafe { S::run(&mut call) })
+    }
+}
+
+impl bench::Driver for &Clock {
+    type Output = Sample;
+
+    fn alone<F: FnMut() -> u64>(self, make: impl FnOnce() -> F) -> Sample {
+        self.measure(1, make())
+    }
+
+    /// In wall time, since the slower thread decides. The operations of all threads count.
+    fn together<F: FnMut() -> u64>(self, threads: usize, make: impl Fn() -> F + Sync) -> Sample {
+        let mut iterations = 1;
+        let mut time = run_together(threads, iterations, &make);
+        while time < self.warm_up() {
+            iterations *= 2;
+            time = run_together(threads, iterations, &make);
+        }
+        let iterations = (iterations as f64 * self.time.as_secs_f64() / time.as_secs_f64()).ceil() as u64;
+        let time = run_together(threads, iterations, &make);
+        Sample { nanoseconds: time.as_nanos() as u64, operations: iterations * threads as u64 }
     }
 }
 

@@ -104,6 +104,10 @@ unsafe impl GlobalAlloc for Floor {
 pub struct FloorScope;
 
 impl Scope for FloorScope {
+    /// Nothing: requests that are open at once, and entries that outlive them, have no floor. The region ends
+    /// if one runs such a row nevertheless.
+    type Requests = crate::NoScope;
+
     #[inline]
     unsafe fn run(operation: impl FnOnce() -> u64) -> u64 {
         let before = REGION.with(|region| region.next.get());

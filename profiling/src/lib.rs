@@ -5,8 +5,10 @@
 //! runs them in turn and prints the comparison.
 //!
 //! Layers, each uses only those before it: [`Scope`] (what surrounds one operation), `blocks` and `clock`,
-//! [`workloads`], [`Row`] (a workload's name and meaning), [`run`].
+//! [`workloads`] and [`bench`] (those of `cargo bench`), [`Row`] (a workload's name and meaning), [`run`].
 
+#[path = "../../benches/workloads/mod.rs"]
+pub mod bench;
 mod blocks;
 mod clock;
 mod floor;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::workloads::{boxes, growth, http, json, live, threads, trace};
-use crate::{Clock, Sample, Scope};
+use crate::{Clock, Sample, Scope, bench};
 
 /// One row of the comparison. What an operation is, and where its parameters come from, stands at the
 /// workload's function in [`workloads`](crate::workloads).
@@ -33,10 +33,12 @@ pub enum Row {
     XFree,
     /// [`threads::larson`]
     Larson,
+    /// A workload of `cargo bench`: a row of the report.
+    Bench(bench::Workload),
 }
 
 impl Row {
-    /// Every row, in the order in which they are printed.
+    /// Every row of the comparison, in the order in which they are printed.
     pub const ALL: [Row; 12] = [
         Row::Pair,
         Row::Batch,
@@ -67,6 +69,7 @@ impl Row {
             Row::VecGrow => "vecgrow",
             Row::XFree => "xfree",
             Row::Larson => "larson",
+            Row::Bench(workload) => workload.name(),
         }
     }
 
@@ -85,6 +88,7 @@ impl Row {
             Row::VecGrow => "a Vec<u64> pushed to 4 million",
             Row::XFree => "a block of 64 B, freed by another thread",
             Row::Larson => "a block of 8 to 1000 B replaced, slots handed from thread to thread (2 threads)",
+            Row::Bench(workload) => workload.operation(),
         }
     }
 
@@ -108,6 +112,7 @@ impl Row {
             Row::VecGrow => growth::vecgrow(clock),
             Row::XFree => threads::xfree(clock),
             Row::Larson => threads::larson(clock),
+            Row::Bench(workload) => workload.drive::<S::Requests, _>(clock),
         }
     }
 }
@@ -116,7 +121,8 @@ impl FromStr for Row {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Row::ALL.into_iter().find(|row| row.name() == name).ok_or_else(|| {
+        let bench = bench::Workload::ALL.into_iter().map(Row::Bench);
+        Row::ALL.into_iter().chain(bench).find(|row| row.name() == name).ok_or_else(|| {
             let names = Row::ALL.map(Row::name).join(", ");
             format!("unknown row '{name}'; accepted: {names}")
         })

@@ -2,13 +2,25 @@
 
 use std::time::Duration;
 
+use crate::bench::{Figures, Reading};
 use crate::{Clock, Row, Sample, Scope};
+
+/// Asks for what stands beside the time, instead of the time.
+const FIGURES: &str = "figures";
 
 /// Measures the row that the command line names and prints `NANOSECONDS OPERATIONS`, both integers, on one
 /// line.
 ///
-/// The command line is `ROW MILLISECONDS`. `S` surrounds each operation of the rows that are requests.
+/// The command line is `ROW MILLISECONDS`. `S` surrounds each operation of the rows that are requests. With
+/// `figures ROW`, and a row of the report, it prints [`Figures`] instead.
 pub fn run<S: Scope>() {
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(FIGURES), Some(Ok(Row::Bench(workload)))) =
+        (arguments.next().as_deref(), arguments.next().map(|name| name.parse()))
+    {
+        println!("{}", Figures::measure::<S::Requests>(workload, read_counters, || {}));
+        return;
+    }
     match parse(std::env::args().skip(1)) {
         Ok((row, clock)) => {
             let Sample { nanoseconds, operations } = row.measure::<S>(&clock);
@@ -19,6 +31,21 @@ pub fn run<S: Scope>() {
             std::process::exit(2);
         }
     }
+}
+
+/// The counters of Shockwave; zeros where another allocator is measured.
+fn read_counters() -> Reading {
+    #[cfg(feature = "shockwave")]
+    {
+        let stats = shockwave_alloc::stats();
+        Reading {
+            backing_calls: stats.backing_calls,
+            arena_bytes: stats.arena_bytes,
+            bypassed_bytes: stats.bypassed_bytes,
+        }
+    }
+    #[cfg(not(feature = "shockwave"))]
+    Reading::default()
 }
 
 /// Reads `ROW MILLISECONDS`.

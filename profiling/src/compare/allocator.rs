@@ -9,6 +9,8 @@ pub enum Kind {
     Shockwave,
     /// The lower bound; no allocator for real programs.
     Floor,
+    /// Counts what a program asks for; it is not timed.
+    Meter,
 }
 
 /// One allocator. Its binary is `alloc-` and its name.
@@ -41,6 +43,9 @@ impl Allocator {
         Allocator::new("arena", "shockwave arena", Kind::Shockwave, Some("shockwave")),
         Allocator::new("floor", "floor", Kind::Floor, None),
     ];
+
+    /// The system allocator with counters.
+    pub const COUNTED: Allocator = Allocator::new("counted", "counted", Kind::Meter, None);
 
     const fn new(
         name: &'static str,

@@ -9,6 +9,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use profiling::Row;
 
 use super::allocator::{Allocator, Kind};
+use crate::heap::HeapOptions;
+use crate::report::ReportOptions;
 
 /// Stands for an empty list.
 const NONE: &str = "none";
@@ -26,6 +28,10 @@ struct Cli {
 pub enum Command {
     /// Compares the time per operation, each allocator in its own process, rounds interleaved
     Compare(CompareOptions),
+    /// Runs the example server on dhat: what of each request reaches the system heap, mode by mode
+    Heap(HeapOptions),
+    /// Measures the workloads of `cargo bench` in every mode and writes MEMORY_MANAGEMENT_REPORT.md
+    Report(ReportOptions),
 }
 
 /// What to compare, and for how long.
@@ -124,6 +130,7 @@ mod tests {
         let arguments = ["profiling", "compare"].into_iter().chain(arguments.split_whitespace());
         match parse_from(arguments) {
             Ok(Command::Compare(options)) => Ok(options),
+            Ok(other) => panic!("{other:?} is no comparison"),
             Err(error) => Err(one_line(&error)),
         }
     }
@@ -162,6 +169,15 @@ mod tests {
             let line = options(arguments).unwrap_err();
             assert!(line.contains(wrong) && line.contains(accepted), "{line}");
             assert!(!line.contains('\n'), "{line}");
+        }
+        for (arguments, accepted) in [
+            (["--mode", "fast"], "standard, slab, arena"),
+            (["--seconds", "0"], "1..=600"),
+            (["--modes", "slab"], "--mode"),
+        ] {
+            let line = one_line(&parse_from(["profiling", "heap"].into_iter().chain(arguments)).unwrap_err());
+            assert!(line.contains(arguments[1]) || line.contains(arguments[0]), "{line}");
+            assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
         }
         assert!(parse_from(["profiling"]).is_err_and(|error| one_line(&error).contains("compare")));
     }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use profiling::bench::{Figures, Workload};
 use profiling::{Row, Sample};
 
 use super::allocator::{Allocator, Kind};
@@ -75,39 +76,49 @@ impl Plan {
 
     /// Runs one process.
     fn run(&self, row: Row, built: &Built) -> Result<Sample, String> {
-        // A variable of the environment can tune most allocators, and choose Shockwave's mode.
-        let child = Command::new(&built.path)
-            .env_clear()
-            .args([row.name(), &self.time.as_millis().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = child.map_err(|error| format!("does not start: {error}"))?;
+        let milliseconds = self.time.as_millis().to_string();
         let patience = PATIENCE + self.time * PATIENCE_FACTOR;
-        let deadline = Instant::now() + patience;
-        // What it prints fits into the pipes, so it cannot block before it ends.
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if Instant::now() < deadline => thread::sleep(LOOK_EVERY),
-                Ok(None) => {
-                    end(&mut child);
-                    return Err(format!("does not end within {} s", patience.as_secs()));
-                }
-                Err(error) => return Err(format!("cannot be waited for: {error}")),
-            }
-        };
-        let output = read_all(child.stdout.take());
-        if !status.success() {
-            let complaint = read_all(child.stderr.take());
-            return Err(format!(
-                "fails with {status}: {}",
-                complaint.lines().next().unwrap_or("says nothing")
-            ));
-        }
+        let output = output_of(built, &[row.name(), &milliseconds], patience)?;
         sample(&output).ok_or_else(|| format!("prints '{}' and no sample", output.trim()))
     }
+}
+
+/// Has the process of an allocator measure what stands beside the time.
+pub fn figures(workload: Workload, built: &Built) -> Result<Figures, String> {
+    let output = output_of(built, &["figures", workload.name()], PATIENCE)?;
+    output.parse().map_err(|()| format!("prints '{}' and no figures", output.trim()))
+}
+
+/// What a process prints that ends within `patience`.
+fn output_of(built: &Built, arguments: &[&str], patience: Duration) -> Result<String, String> {
+    // A variable of the environment can tune most allocators, and choose Shockwave's mode.
+    let child = Command::new(&built.path)
+        .env_clear()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| format!("does not start: {error}"))?;
+    let deadline = Instant::now() + patience;
+    // What it prints fits into the pipes, so it cannot block before it ends.
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK_EVERY),
+            Ok(None) => {
+                end(&mut child);
+                return Err(format!("does not end within {} s", patience.as_secs()));
+            }
+            Err(error) => return Err(format!("cannot be waited for: {error}")),
+        }
+    };
+    let output = read_all(child.stdout.take());
+    if !status.success() {
+        let complaint = read_all(child.stderr.take());
+        return Err(format!("fails with {status}: {}", complaint.lines().next().unwrap_or("says nothing")));
+    }
+    Ok(output)
 }
 
 /// The allocators that can run `row`.

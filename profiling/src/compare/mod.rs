@@ -1,11 +1,11 @@
 //! `compare`: every allocator in a process of its own, rounds interleaved, a table per row.
 
-mod allocator;
-mod binaries;
+pub mod allocator;
+pub mod binaries;
 pub mod cli;
-mod measure;
+pub mod measure;
 mod report;
-mod stats;
+pub mod stats;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,0 +1,8 @@
+//! The workloads in [`Mode::Slab`]: `cargo bench --bench slab`. How to compare modes stands in `modes`.
+
+mod modes;
+mod workloads;
+
+use shockwave_alloc::Mode;
+
+bench_mode!(Mode::Slab);

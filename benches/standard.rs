@@ -1,0 +1,8 @@
+//! The workloads in [`Mode::Standard`]: `cargo bench --bench standard`. How to compare modes stands in `modes`.
+
+mod modes;
+mod workloads;
+
+use shockwave_alloc::Mode;
+
+bench_mode!(Mode::Standard);
