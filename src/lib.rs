@@ -25,6 +25,17 @@
 //! | [`Mode::Arena`] | slab pages outside a scope; inside one an arena that is freed as a whole |
 //!
 //! How it works inside is told in `ARCHITECTURE.md`.
+//!
+//! # The trace
+//!
+//! `SHOCKWAVE_TRACE=1` writes lines to standard error, without allocating. Each begins with `shockwave:` and an event, then
+//! fields `name=value` in a fixed order; bytes are plain numbers.
+//!
+//! | event | when | fields |
+//! |---|---|---|
+//! | `arenas` | a thread has closed 10,000 more arenas (`SHOCKWAVE_TRACE=N`: `N`) | `heap`: index of the thread's heap; `closed`: arenas it has closed so far; of the last ones: `bytes` bumped through, blocks that `escaped`, objects that `bypassed` the arena because they are too big |
+//! | `purge` | free pages went back to the OS | `bytes` given back; `kept`: free bytes that stay |
+//! | `exit` | the process ends | over all threads: `closed`, `bytes`, `escaped`, `bypassed` as above; `pinned`: bytes of chunks that escaped blocks keep; `committed`; `resident`; `backing`: calls to the backing allocator |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod arena;
@@ -48,6 +59,10 @@ mod stats;
 mod sync;
 mod thread;
 mod trace;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use arena::{ArenaStats, RequestArena, warm_up};
 pub use config::{Mode, ParseModeError};

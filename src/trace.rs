@@ -1,13 +1,6 @@
 //! `SHOCKWAVE_TRACE`: what happens to memory, a line at a time on standard error.
 //!
-//! Lines are written with `write(2)` and without allocating. Each begins with `shockwave:` and an event, then fields
-//! `name=value` in a fixed order; bytes are plain numbers.
-//!
-//! | event | when | fields |
-//! |---|---|---|
-//! | `arenas` | a thread has closed `N` more arenas | `heap`: index of the thread's heap; `closed`: arenas it has closed so far; `bytes`: bumped through in the last `N`; `escaped`: blocks of the last `N` that were alive when their arena closed; `bypassed`: objects of the last `N` that were too big |
-//! | `purge` | free pages went back to the OS | `bytes`: given back; `kept`: free bytes that stay |
-//! | `exit` | the process ends | sums over all threads: `closed`, `bytes`, `escaped`, `bypassed` as above; `pinned`: bytes of chunks that escaped blocks keep; `committed`; `resident`; `backing`: calls to the backing allocator |
+//! Lines are written with `write(2)` and without allocating; the crate's documentation has their format, field by field.
 
 use crate::invariant::{Decimal, say};
 use crate::stats::Counters;
