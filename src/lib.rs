@@ -49,6 +49,7 @@ mod large;
 mod mid;
 mod outbox;
 mod page;
+pub mod pool;
 mod remote;
 mod scope;
 mod size_class;

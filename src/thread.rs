@@ -4,20 +4,23 @@
 //! included. A second thread-local with a destructor is registered when the thread gets a heap or has blocks of others
 //! to send; when it runs, the heap is abandoned and the record says so.
 
+mod layout_check;
+mod scopes;
+
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr;
 
-use crate::chunk::{self, Arena, Cursor};
+use self::layout_check::check_layout;
+use crate::chunk::{self, Arena};
 use crate::config::Mode;
 use crate::header::{Kind, PageHeader};
 use crate::heap::{self, EMPTY_HEAP, Heap};
 use crate::outbox::{self, Outbox};
 use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
-use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::sync::Ordering;
-use crate::{invariant, large, mid, page, space, startup, trace};
+use crate::{invariant, large, mid, page, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -361,239 +364,6 @@ impl Thread {
         self.alloc_outside(layout)
     }
 
-    // ---- arenas -------------------------------------------------------------------------------------------------
-
-    /// Enters an arena, or with `None` steps outside of any.
-    pub(crate) fn enter(&self, arena: Option<&'static Arena>) -> Entered {
-        // Without the destructor registered an arena could stay entered when the thread ends.
-        if self.depth.get() >= DEPTH_MAX || self.attach().is_none() {
-            return Entered { index: 0, serial: 0 };
-        }
-        self.push_frame(arena)
-    }
-
-    fn push_frame(&self, arena: Option<&'static Arena>) -> Entered {
-        let index = self.depth.get();
-        let Some(frame) = self.frames.get(index) else { return Entered { index: 0, serial: 0 } };
-        self.park();
-        let serial = self.serial.get() + 1;
-        self.serial.set(serial);
-        self.depth.set(index + 1);
-        if let Some(arena) = arena {
-            arena.enter(self.address());
-        }
-        frame.set(Frame { arena: arena.map_or(ptr::null(), ptr::from_ref), serial });
-        self.load(arena);
-        Entered { index, serial }
-    }
-
-    /// Leaves a scope and every scope inside it that is still entered.
-    pub(crate) fn leave(&self, entered: Entered) {
-        let Entered { index, serial } = entered;
-        // Scopes that an outer one has ended already have nothing left to do.
-        if serial == 0 || index >= self.depth.get() || self.frames[index].get().serial != serial {
-            return;
-        }
-        self.leave_down_to(index);
-    }
-
-    fn leave_down_to(&self, depth: usize) {
-        self.park();
-        for frame in &self.frames[depth..self.depth.get()] {
-            // SAFETY: records live for ever.
-            if let Some(arena) = unsafe { frame.get().arena.as_ref() } {
-                arena.leave();
-            }
-        }
-        self.depth.set(depth);
-        let outer = depth.checked_sub(1).map_or(ptr::null(), |outer| self.frames[outer].get().arena);
-        // SAFETY: records live for ever.
-        self.load(unsafe { outer.as_ref() });
-    }
-
-    /// Makes every scope of this thread that has `arena` entered one outside of any: its guard was forgotten.
-    fn evict(&self, arena: &'static Arena) {
-        self.park();
-        for frame in &self.frames[..self.depth.get()] {
-            if ptr::eq(frame.get().arena, arena) {
-                frame.set(Frame { arena: ptr::null(), serial: frame.get().serial });
-            }
-        }
-        arena.leave_all();
-        let top = self.depth.get().checked_sub(1).map_or(ptr::null(), |top| self.frames[top].get().arena);
-        // SAFETY: records live for ever.
-        self.load(unsafe { top.as_ref() });
-    }
-
-    /// Whether this thread may enter an arena that is perhaps entered already: not if that is so in another thread,
-    /// where a guard was forgotten.
-    pub(crate) fn may_enter(&self, arena: &Arena) -> bool {
-        !arena.is_entered() || arena.thread() == self.address()
-    }
-
-    /// Address of this record: what an arena knows its thread by.
-    fn address(&self) -> usize {
-        ptr::from_ref(self).addr()
-    }
-
-    /// A record for a new arena.
-    pub(crate) fn new_arena(&self) -> Option<&'static Arena> {
-        let heap = self.attach()?;
-        // SAFETY: records live for ever; those in the list belong to this heap.
-        let arena = match unsafe { heap.arenas.get().as_ref() } {
-            Some(arena) => {
-                heap.arenas.set(arena.next.get());
-                heap.arena_count.set(heap.arena_count.get() - 1);
-                arena
-            }
-            None => chunk::new_record()?,
-        };
-        heap.counters.arenas_opened.add(1);
-        Some(arena)
-    }
-
-    /// Makes `arenas` unused records ready for `bytes_each` bytes. Returns how many it could.
-    pub(crate) fn warm_up(&self, arenas: usize, bytes_each: usize) -> usize {
-        let Some(heap) = self.attach() else { return 0 };
-        // The records that this thread keeps would be used first: they are warmed too.
-        let mut kept = heap.arenas.replace(ptr::null());
-        heap.arena_count.set(0);
-        // SAFETY: records live for ever; those in the list belonged to this heap.
-        while let Some(arena) = unsafe { kept.as_ref() } {
-            kept = arena.next.get();
-            chunk::retire_record(arena);
-        }
-        let mut list: *const Arena = ptr::null();
-        let mut warmed = 0;
-        while warmed < arenas {
-            let Some(arena) = chunk::new_record() else { break };
-            arena.next.set(list);
-            list = arena;
-            if !arena.warm(bytes_each, || heap.take_page()) {
-                break;
-            }
-            warmed += 1;
-        }
-        // SAFETY: the list consists of records that this call took.
-        while let Some(arena) = unsafe { list.as_ref() } {
-            list = arena.next.get();
-            chunk::retire_record(arena);
-        }
-        warmed
-    }
-
-    /// Ends what an arena holds; the record stays the caller's.
-    pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
-        self.close(arena, arena.keep().max(1))
-    }
-
-    /// Ends an arena and takes its record back.
-    pub(crate) fn close_arena(&self, arena: &'static Arena) -> Closed {
-        if !self.may_enter(arena) {
-            // Another thread still has it entered and will for ever: only a leak is safe.
-            return Closed::default();
-        }
-        let heap = self.attached();
-        let hot = heap.is_some_and(|heap| heap.arena_count.get() < CHUNKS_KEPT);
-        let closed = self.close(arena, arena.keep().max(usize::from(hot)));
-        match heap {
-            Some(heap) => heap.counters.arenas_released.add(1),
-            None => UNATTACHED.arenas_released.add_shared(1),
-        }
-        match heap {
-            Some(heap) if heap.arena_count.get() < ARENAS_KEPT => {
-                arena.next.set(heap.arenas.get());
-                heap.arenas.set(arena);
-                heap.arena_count.set(heap.arena_count.get() + 1);
-            }
-            _ => chunk::retire_record(arena),
-        }
-        closed
-    }
-
-    fn close(&self, arena: &'static Arena, keep: usize) -> Closed {
-        if arena.is_entered() {
-            self.evict(arena);
-        }
-        let bypassed = arena.bypassed.get();
-        // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
-        let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
-        match self.attached() {
-            Some(heap) => {
-                heap.counters.arena(closed, bypassed, Counter::add);
-                trace::arena_closed(heap.index, &heap.counters);
-            }
-            None => UNATTACHED.arena(closed, bypassed, Counter::add_shared),
-        }
-        closed
-    }
-
-    /// Brings the record of the entered arena up to date, for statistics.
-    pub(crate) fn sync_entered(&self) {
-        let top = self.entered_arena();
-        self.park();
-        self.load(top);
-    }
-
-    /// Steps outside of the arena, if one is entered, for a call to code that may allocate for itself and open scopes of its
-    /// own, as the backing allocator may. To be ended by [`Thread::leave`].
-    #[inline]
-    pub(crate) fn suspend(&self) -> Entered {
-        if self.arena.get() == NO_ARENA {
-            return Entered { index: 0, serial: 0 };
-        }
-        // There is a place: `enter` leaves one for this, and no second one is needed before another arena is entered.
-        self.push_frame(None)
-    }
-
-    fn entered_arena(&self) -> Option<&'static Arena> {
-        // SAFETY: the address is that of a record, which lives for ever.
-        (self.arena.get() != NO_ARENA).then(|| unsafe { &*space::at(self.arena.get()).cast::<Arena>() })
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor { bump: self.bump.get(), end: self.end.get(), chunk: self.chunk.get() }
-    }
-
-    #[inline]
-    fn set_cursor(&self, arena: usize, cursor: Cursor, alloc_heap: *const Heap) {
-        self.arena.set(arena);
-        self.bump.set(cursor.bump);
-        self.end.set(cursor.end);
-        self.chunk.set(cursor.chunk);
-        self.live.set(0);
-        self.alloc_heap.set(alloc_heap);
-    }
-
-    /// Writes the cursor back to the record of the entered arena, if there is one.
-    fn park(&self) {
-        if let Some(arena) = self.entered_arena() {
-            let cursor = self.cursor();
-            // SAFETY: an entered arena is this thread's.
-            unsafe { cursor.fold(self.live.replace(0)) };
-            arena.cursor.set(cursor);
-        }
-    }
-
-    /// Takes the cursor from an arena's record.
-    fn load(&self, arena: Option<&'static Arena>) {
-        match arena {
-            Some(arena) => self.set_cursor(arena.address(), arena.cursor.get(), &raw const EMPTY_HEAP),
-            None => self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get()),
-        }
-    }
-
-    /// Gives the entered arena a new chunk. Returns whether there was one.
-    fn refill(&self) -> bool {
-        let (Some(arena), Some(heap)) = (self.entered_arena(), self.attach()) else { return false };
-        let Some(page) = arena.take_reserved().or_else(|| heap.take_page()) else { return false };
-        self.park();
-        let cursor = arena.add_chunk(page, self.chunk.get());
-        arena.cursor.set(cursor);
-        self.load(Some(arena));
-        true
-    }
-
     // ---- beginning and end --------------------------------------------------------------------------------------
 
     /// The thread's heap, if it has one.
@@ -739,39 +509,5 @@ unsafe fn resize_elsewhere(
             unsafe { large::resize(header, layout, new_size) }
         }
         _ => ptr::null_mut(),
-    }
-}
-
-/// Reports, in debug builds, a free whose layout does not fit the block.
-#[cold]
-fn report_mismatch(header: &PageHeader, ptr: *const u8, layout: Layout) {
-    use invariant::{Decimal, say};
-    if !page::is_block(header, ptr) {
-        invariant::fatal("free of an address that is not the start of a block");
-    }
-    let Some(heap) = current().attached() else { return };
-    heap.counters.mismatches.add(1);
-    // A program that does this does it often.
-    if heap.counters.mismatches.get() <= 10 {
-        say(&[
-            b"shockwave: a block of ",
-            Decimal::new(u64::from(header.block_size.load(Ordering::Relaxed))).as_bytes(),
-            b" B was freed with a layout of ",
-            Decimal::new(layout.size() as u64).as_bytes(),
-            b" B aligned to ",
-            Decimal::new(layout.align() as u64).as_bytes(),
-            b" B: the program (or a library it uses) calls dealloc with a wrong layout\n",
-        ]);
-    }
-}
-
-fn check_layout(header: &PageHeader, ptr: *const u8, layout: Layout) {
-    let extent = size_class::extent(layout.size(), layout.align());
-    let class = usize::from(header.class.load(Ordering::Relaxed));
-    // A block may have been shrunk in place to half its size, not further.
-    let block = size_class::size_of_class(class);
-    let fits = extent < SMALL_MAX && startup::class_of(extent) <= class && layout.size() > 0;
-    if !fits || (block > 8 && (extent + 1) * 2 < block) || !page::is_block(header, ptr) {
-        report_mismatch(header, ptr, layout);
     }
 }
