@@ -145,13 +145,14 @@ fn guards_may_be_dropped_in_any_order() {
         let mut guards = arenas.each_ref().map(|arena| Some(arena.enter()));
         let mut entered = 3;
         for index in order {
-            let late = RequestArena::new();
-            let late_guard = late.enter();
+            // Entered meanwhile, on top of as many others, so that places in the stack have new tenants.
+            let (under, late) = (RequestArena::new(), RequestArena::new());
+            let late_guards = [&under, &under, &under, &late].map(RequestArena::enter);
             drop(guards[index].take());
             // A guard ends the scopes inside its own as well, but nothing if its own has been ended already.
             let stays = if index < entered { 0 } else { 1 };
             assert_eq!(added(&late, || live.alloc(40, 8)), stays, "{order:?} at {index}");
-            drop(late_guard);
+            drop(late_guards);
             entered = entered.min(index);
             let top = entered.checked_sub(1).map(|top| added(&arenas[top], || live.alloc(40, 8)));
             assert_ne!(top, Some(0), "{order:?} at {index}");
@@ -176,7 +177,7 @@ fn scopes_nest_deeper_than_there_are_places() {
         let block = live.alloc(100, 16);
         nest(depth - 1, live);
         live.alloc(30, 2);
-        if depth % 2 == 0 {
+        if depth.is_multiple_of(2) {
             live.free(block);
         }
         assert_eq!(text, [depth; 20]);

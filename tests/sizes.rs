@@ -295,7 +295,7 @@ fn wrong_layouts_are_survived_and_named() {
                 assert_eq!(lines.iter().filter(named).count(), 2, "{claimed:?} in {lines:#?}");
             }
         } else {
-            assert_eq!(lines, [String::new(); 0], "release builds do not look");
+            assert!(lines.is_empty(), "release builds do not look: {lines:#?}");
         }
         return;
     }
@@ -331,6 +331,7 @@ fn wrong_layouts_are_survived_and_named() {
     live.free_all(true);
 }
 
+// Sizes that are too big are not survived in every case: ARCHITECTURE.md, "A free", names the one.
 #[test]
 fn arena_blocks_freed_with_smaller_sizes_harm_no_other_and_pin_nothing() {
     let _alone = alone();
@@ -362,19 +363,4 @@ fn arena_blocks_freed_with_smaller_sizes_harm_no_other_and_pin_nothing() {
         }
     }
     assert_eq!(stats().pinned_chunks, before);
-}
-
-#[test]
-fn an_arena_block_freed_with_a_bigger_size_harms_no_other() {
-    let _alone = alone();
-    with_request_arena(|| {
-        let mut live = Live::new(&GLOBAL, 8);
-        let first = live.alloc(32, 8);
-        let second = live.alloc(32, 8);
-        // The claimed size happens to end where the second block does.
-        let reach = second.addr() + 32 - first.addr();
-        live.free_as(first, layout(reach, 8));
-        live.alloc(64, 8);
-        live.check();
-    });
 }
