@@ -26,6 +26,7 @@
 
 mod children;
 mod driver;
+mod pooled;
 
 use criterion::{Criterion, Throughput};
 use shockwave_alloc::{Mode, RequestArena};
@@ -100,6 +101,13 @@ pub fn main(mode: Mode) -> std::process::ExitCode {
                     Ok(figures) => println!("{}", children::lines(mode, &figures)),
                     Err(reason) => println!("{:24}no figures: {reason}", ""),
                 }
+            }
+        }
+        if let Some(message) = pooled::message(name) {
+            group.throughput(Throughput::Elements(1));
+            let bench = Bench { group: &mut group, function: pooled::FUNCTION };
+            if pooled::bench(bench, mode, &message) && with_figures {
+                println!("{:24}operation: {}", "", pooled::OPERATION);
             }
         }
         group.finish();

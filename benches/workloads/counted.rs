@@ -3,7 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whether calls are counted. Off while time is measured: what is left is one predictable branch per call.
+/// Whether calls are counted. Off while time is measured: what is left is a predictable branch per call, which costs
+/// standard mode some 1 % in `allocation_rate` and nothing measurable in the others. The binaries that `profiling
+/// report` times are without it.
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);

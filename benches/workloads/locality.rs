@@ -34,6 +34,6 @@ impl<S: Scope> Locality<S> {
 
     /// Reads every byte of every request.
     pub fn read(&self) -> u64 {
-        self.requests.iter().map(|(request, _)| request.sum()).sum()
+        self.requests.iter().map(|(request, _)| request.sum()).fold(0, u64::wrapping_add)
     }
 }

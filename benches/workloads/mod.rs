@@ -21,13 +21,14 @@ mod resident;
 pub use counted::Counted;
 pub use figures::{Figures, Reading};
 pub use in_flight::Memory;
+pub use message::{Message, sum};
 pub use parallel::run_together;
 
 use std::hint::black_box;
 use std::str::FromStr;
 
 use locality::Locality;
-use message::{Message, serve};
+use message::serve;
 use pressure::Pressure;
 
 /// What a program puts around each of its requests.

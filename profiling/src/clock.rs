@@ -13,6 +13,10 @@ const SLICE: Duration = Duration::from_millis(1);
 /// The part of the time that warms caches, branch predictors and the allocator before measuring starts.
 const WARM_UP_SHARE: u32 = 5;
 
+/// Operations with which threads begin to look for how many fill the time. Few of them may take long only because a
+/// thread started late.
+const FIRST_ITERATIONS: u64 = 1000;
+
 /// What one process measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -101,7 +105,7 @@ impl bench::Driver for &Clock {
 
     /// In wall time, since the slower thread decides. The operations of all threads count.
     fn together<F: FnMut() -> u64>(self, threads: usize, make: impl Fn() -> F + Sync) -> Sample {
-        let mut iterations = 1;
+        let mut iterations = FIRST_ITERATIONS;
         let mut time = run_together(threads, iterations, &make);
         while time < self.warm_up() {
             iterations *= 2;

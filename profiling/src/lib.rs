@@ -5,7 +5,7 @@
 //! runs them in turn and prints the comparison.
 //!
 //! Layers, each uses only those before it: [`Scope`] (what surrounds one operation), `blocks` and `clock`,
-//! [`workloads`] and [`bench`] (those of `cargo bench`), [`Row`] (a workload's name and meaning), [`run`].
+//! [`workloads`] and [`mod@bench`] (those of `cargo bench`), [`Row`] (a workload's name and meaning), [`run`].
 
 #[path = "../../benches/workloads/mod.rs"]
 pub mod bench;

@@ -6,7 +6,7 @@ use crate::bench;
 ///
 /// Workloads are generic over it, so that every allocator runs the same code.
 pub trait Scope {
-    /// The same for the workloads of [`bench`].
+    /// The same for the workloads of [`mod@bench`].
     type Requests: bench::Scope;
 
     /// Runs `operation` and hands its result through.

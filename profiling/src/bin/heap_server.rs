@@ -87,6 +87,8 @@ async fn heap() -> Json<Counters> {
         total_bytes: heap.total_bytes,
         committed_bytes: own.committed_bytes,
         live_bytes: own.slab.bytes + own.arena.bytes + own.mid.bytes + own.large.bytes,
+        pinned_bytes: own.pinned_bytes,
+        resident_bytes: own.resident_bytes,
         arena_bytes: own.arena_bytes,
         arenas_closed: own.arenas_closed,
     })

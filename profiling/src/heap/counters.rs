@@ -18,6 +18,10 @@ pub struct Counters {
     pub committed_bytes: u64,
     /// Bytes of live blocks in Shockwave's own memory.
     pub live_bytes: u64,
+    /// Bytes of the chunks that blocks keep which outlived their arena.
+    pub pinned_bytes: u64,
+    /// Resident bytes of the process.
+    pub resident_bytes: u64,
     /// Bytes bumped in arenas that are closed.
     pub arena_bytes: u64,
     /// Arenas closed.

@@ -107,15 +107,15 @@ async fn run(
     if load.requests == 0 {
         return Err("no request was answered; --seconds accepts more".to_owned());
     }
-    let text = fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let profile = Profile::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Run { mode, requests: load.requests, before, after, profile, file })
 }
 
 /// Asks the server for its counters.
 async fn counters(address: SocketAddr) -> Result<Counters, String> {
-    let request =
-        format!("GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", counters::PATH);
+    let request = format!("GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", counters::PATH);
     let unanswered = |error| format!("{} was not answered: {error}", counters::PATH);
     let mut connection = Connection::open(address).await.map_err(unanswered)?;
     let answer = connection.exchange(request.as_bytes()).await.map_err(unanswered)?;

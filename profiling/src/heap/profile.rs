@@ -71,7 +71,8 @@ impl Amount {
 impl Profile {
     /// Reads the text of a profile.
     pub fn parse(text: &str) -> Result<Profile, String> {
-        let file: File = serde_json::from_str(text).map_err(|error| format!("no profile of dhat: {error}"))?;
+        let file: File =
+            serde_json::from_str(text).map_err(|error| format!("no profile of dhat: {error}"))?;
         let mut profile = Profile {
             total: Amount::default(),
             peak: Amount::default(),
@@ -87,12 +88,14 @@ impl Profile {
                 point.fs.iter().filter_map(|index| Frame::parse(file.ftbl.get(*index)?)).collect();
             sites.entry(site(&frames)).or_default().add(point.tbk, point.tb);
         }
-        profile.sites = sites
-            .into_iter()
-            .map(|((function, caller), total)| Site { function, caller, total })
-            .collect();
+        profile.sites =
+            sites.into_iter().map(|((function, caller), total)| Site { function, caller, total }).collect();
         profile.sites.sort_by(|one, other| {
-            (other.total.bytes, &one.function, &one.caller).cmp(&(one.total.bytes, &other.function, &other.caller))
+            (other.total.bytes, &one.function, &one.caller).cmp(&(
+                one.total.bytes,
+                &other.function,
+                &other.caller,
+            ))
         });
         Ok(profile)
     }
@@ -190,8 +193,11 @@ mod tests {
         assert_eq!(profile.total, Amount { blocks: 8, bytes: 631 });
         assert_eq!(profile.peak, Amount { blocks: 3, bytes: 40 });
         assert_eq!(profile.exit, Amount { blocks: 1, bytes: 5 });
-        let sites: Vec<_> =
-            profile.sites.iter().map(|site| (site.function.as_str(), site.caller.as_str(), site.total.bytes)).collect();
+        let sites: Vec<_> = profile
+            .sites
+            .iter()
+            .map(|site| (site.function.as_str(), site.caller.as_str(), site.total.bytes))
+            .collect();
         let hello = "heap_server::api::hello::{} (api.rs:41)";
         let reserve = "bytes::bytes_mut::BytesMut::reserve (bytes-1.0/src/bytes_mut.rs:20)";
         assert_eq!(sites, [(hello, "", 500), (reserve, hello, 130), ("(the standard library alone)", "", 1)]);

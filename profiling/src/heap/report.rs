@@ -1,7 +1,7 @@
 //! The modes side by side.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::Run;
 use super::counters::Counters;
@@ -10,12 +10,18 @@ use super::profile::Site;
 /// Call sites that are shown of each mode.
 const SITES: usize = 5;
 
+/// Columns of a terminal that the call sites fill.
+const WIDTH: u16 = 120;
+
 /// Explains the figures, once, below them.
 const LEGEND: &str = "\
 system heap: what reaches the backing allocator, as dhat counts it; a reallocation is a block. Per request and Shockwave's
   own figures: between the warm-up and the end of the load. Peak and at exit: the whole process.
-committed: what Shockwave takes from the OS past the system heap, its own tables included.
-live: bytes of blocks in use there when the load has ended; the stored users are among them.";
+committed: what Shockwave may write to past the system heap, its own tables included; the OS provides what was touched.
+live: bytes of blocks in use there when the load has ended; the stored users are among them, and the more requests
+  there were the more users there are.
+resident: with the records that dhat keeps of each live block.
+called by: the function of the server; empty if it is none, or the one that allocates.";
 
 /// All tables.
 pub fn render(runs: &[Run], seconds: u64) -> String {
@@ -26,7 +32,8 @@ pub fn render(runs: &[Run], seconds: u64) -> String {
         if run.profile.sites.is_empty() {
             text += "nothing reached the system heap";
         } else {
-            text += &format!("who asks the system heap for most bytes, of {} sites\n", run.profile.sites.len());
+            text +=
+                &format!("who asks the system heap for most bytes, of {} sites\n", run.profile.sites.len());
             text += &sites(run).to_string();
         }
     }
@@ -42,7 +49,7 @@ fn figures(runs: &[Run]) -> Table {
     let title = std::iter::once("").chain(runs.iter().map(|run| run.mode));
     table.load_style(UTF8_FULL_CONDENSED).set_header(title);
     type Figure = (&'static str, fn(&Run) -> String);
-    let rows: [Figure; 10] = [
+    let rows: [Figure; 12] = [
         ("requests", |run| run.requests.to_string()),
         ("system heap: blocks/request", |run| per_request(run, |counters| counters.total_blocks, 2)),
         ("system heap: bytes/request", |run| per_request(run, |counters| counters.total_bytes, 0)),
@@ -53,6 +60,8 @@ fn figures(runs: &[Run]) -> Table {
         }),
         ("Shockwave: committed", |run| kibibytes(run.after.committed_bytes)),
         ("Shockwave: live", |run| kibibytes(run.after.live_bytes)),
+        ("Shockwave: chunks kept by escaped blocks", |run| kibibytes(run.after.pinned_bytes)),
+        ("process: resident", |run| kibibytes(run.after.resident_bytes)),
         ("Shockwave: arenas/request", |run| per_request(run, |counters| counters.arenas_closed, 2)),
         ("Shockwave: arena bytes/request", |run| per_request(run, |counters| counters.arena_bytes, 0)),
     ];
@@ -67,6 +76,7 @@ fn figures(runs: &[Run]) -> Table {
 
 fn sites(run: &Run) -> Table {
     let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.load_style(UTF8_FULL_CONDENSED).set_header(["share", "KiB", "blocks", "function", "called by"]);
     for Site { function, caller, total } in run.profile.sites.iter().take(SITES) {
         table.add_row([

@@ -29,7 +29,8 @@ pub fn build() -> Result<PathBuf, String> {
     // Each message is a line of JSON, and only programs have an executable.
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let path = messages.find_map(|message: serde_json::Value| message["executable"].as_str().map(PathBuf::from));
+    let path =
+        messages.find_map(|message: serde_json::Value| message["executable"].as_str().map(PathBuf::from));
     path.ok_or_else(|| "cargo does not say where it put heap-server".to_owned())
 }
 
@@ -78,7 +79,9 @@ impl Server {
         while Instant::now() < deadline {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("the server ends with {status}: {}", self.complaint())),
+                Ok(Some(status)) => {
+                    return Err(format!("the server ends with {status}: {}", self.complaint()));
+                }
                 Ok(None) => std::thread::sleep(Duration::from_millis(10)),
                 Err(error) => return Err(format!("the server cannot be waited for: {error}")),
             }

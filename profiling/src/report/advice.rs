@@ -2,13 +2,8 @@
 
 use profiling::bench::Workload;
 
-use super::results::{Contest, MODES, Measured, Results, mean_ratio};
-use super::text::{list, prose_table, ratio};
-
-/// Index of the standard mode.
-const STANDARD: usize = 0;
-/// Index of the arena mode.
-const ARENA: usize = 2;
+use super::results::{ARENA, Contest, MODES, Measured, Results, STANDARD, mean_ratio};
+use super::text::{prose_table, ratio};
 
 /// A mean that differs by less from 1 is no reason to choose.
 const NOTEWORTHY: f64 = 0.03;
@@ -22,8 +17,8 @@ struct Overall {
     time: f64,
     /// Memory in flight over standard's, mean.
     in_flight: Option<f64>,
-    /// The rows of time where it wins or shares.
-    wins: Vec<String>,
+    /// In how many rows of time it wins, alone or with others.
+    wins: usize,
 }
 
 /// Both sections.
@@ -38,7 +33,8 @@ pub fn section(results: &Results) -> String {
         let one = &overall[mode];
         let in_flight = one.in_flight.map_or_else(|| "?".to_owned(), ratio);
         let name = MODES[mode].to_owned();
-        [name, ratio(one.time), in_flight, list(&one.wins), choice(results, &overall, mode)]
+        let wins = format!("{} of {}", one.wins, times.len());
+        [name, ratio(one.time), in_flight, wins, choice(results, &overall, mode)]
     });
     format!(
         "## Where each mode loses
@@ -48,13 +44,13 @@ With how many times the best mode's time, or memory, it takes.
 {}
 ## When to use which mode
 
-Time and memory in flight are means (geometric) over the rows, as multiples of standard's.
+Time (without `throughput`) and memory in flight are means (geometric) over the rows, as multiples of standard's.
+Fastest counts shared wins.
 
-{}
-",
+{}",
         prose_table(["mode", "loses time in", "loses memory in"], losses),
         prose_table(
-            ["mode", "time", "memory in flight", "fastest, alone or shared, in", "take it when"],
+            ["mode", "time", "memory in flight", "fastest in", "take it when"],
             choices
         ),
     )
@@ -68,9 +64,16 @@ fn losses(contests: &[Contest], mode: usize, nothing: &str) -> String {
     if lost.is_empty() { nothing.to_owned() } else { lost.join(", ") }
 }
 
+/// The rows in processor time. Wall time has what other programs do in it, so it has no part in the means.
+fn steady_rows(results: &Results) -> impl Iterator<Item = &Measured> {
+    const WALL_TIME: [Workload; 2] = [Workload::ThroughputOne, Workload::ThroughputTwo];
+    results.rows.iter().filter(|row| !WALL_TIME.contains(&row.workload))
+}
+
 impl Overall {
     fn of(results: &Results, mode: usize) -> Overall {
-        let ratios = results.rows.iter().map(|row| row.times.modes[mode].min / row.times.modes[STANDARD].min);
+        let ratios =
+            steady_rows(results).map(|row| row.times.modes[mode].min / row.times.modes[STANDARD].min);
         let in_flight = || results.memory_rows().filter(|row| row.in_flight().is_some());
         let values = in_flight().filter_map(|row| row.memory()).map(|contest| contest.values);
         let wins = results.times().into_iter().filter(|contest| contest.winners.contains(&mode));
@@ -79,7 +82,7 @@ impl Overall {
             in_flight: in_flight()
                 .next()
                 .map(|_| mean_ratio(values.map(|values| values[mode] / values[STANDARD]))),
-            wins: wins.map(|contest| format!("`{}`", contest.name)).collect(),
+            wins: wins.count(),
         }
     }
 }
@@ -97,12 +100,12 @@ fn choice(results: &Results, overall: &[Overall], mode: usize) -> String {
     if one.in_flight.is_some_and(|value| near(value, least(&in_flight))) {
         reasons.push("many requests are in flight at once and memory counts most".to_owned());
     }
-    if reasons.is_empty() && !one.wins.is_empty() {
-        reasons.push("the rows that it wins are what the program does".to_owned());
+    if reasons.is_empty() && one.wins > 0 {
+        reasons.push("the program does what it wins in, see above".to_owned());
     }
-    let mut text = if reasons.is_empty() { "no row speaks for it".to_owned() } else { list(&reasons) };
+    let mut text = if reasons.is_empty() { "no row speaks for it".to_owned() } else { reasons.join(", or ") };
     if mode == STANDARD {
-        let over = results.rows.iter().map(|row| row.times.modes[STANDARD].min / row.times.control.min);
+        let over = steady_rows(results).map(|row| row.times.modes[STANDARD].min / row.times.control.min);
         text += &format!(
             "; it is the switch that turns the rest off, at {} of the time without Shockwave",
             ratio(mean_ratio(over))

@@ -7,6 +7,7 @@ mod claims;
 mod machine;
 mod page;
 mod results;
+mod summary;
 mod text;
 
 use std::fs::OpenOptions;

@@ -1,9 +1,9 @@
 //! The whole report.
 
 use super::machine::Machine;
-use super::results::{Contest, MODES, Measured, Results};
+use super::results::{Contest, MODES, Measured, Results, STANDARD};
 use super::text::{bytes, digits, list, percent, prose_table, ratio, table, time};
-use super::{advice, claims};
+use super::{advice, claims, summary};
 
 /// The command that writes it.
 const COMMAND: &str = "cargo run --release -p profiling -- report";
@@ -12,6 +12,7 @@ const COMMAND: &str = "cargo run --release -p profiling -- report";
 pub fn render(results: &Results, before: &Machine, after: &Machine) -> String {
     let sections = [
         head(results),
+        summary::section(results),
         times(results),
         calls(results),
         memory(results),
@@ -45,7 +46,7 @@ fn times(results: &Results) -> String {
         let spread: Vec<String> =
             row.times.all().iter().map(|summary| format!("{:.0}", summary.spread * 100.0)).collect();
         let name = format!("`{}`", row.workload.name());
-        [name, control, standard, slab, arena, winner(&row.time(), 0), spread.join(", ")]
+        [name, control, standard, slab, arena, winner(&row.time()), spread.join(", ")]
     });
     let meanings = results
         .rows
@@ -67,19 +68,24 @@ columns.
 }
 
 /// The winners in words, with what they win by.
-fn winner(contest: &Contest, standard: usize) -> String {
+pub fn winner(contest: &Contest) -> String {
     let names: Vec<&str> = contest.winners.iter().map(|mode| MODES[*mode]).collect();
     if contest.winners.len() == MODES.len() {
         return "no difference".to_owned();
     }
     let best = contest.winners.iter().map(|mode| contest.values[*mode]).fold(f64::INFINITY, f64::min);
     let others = (0..MODES.len()).filter(|mode| !contest.winners.contains(mode));
-    let rival = if contest.winners.contains(&standard) {
+    let rival = if contest.winners.contains(&STANDARD) {
         others.map(|mode| contest.values[mode]).fold(f64::INFINITY, f64::min)
     } else {
-        contest.values[standard]
+        contest.values[STANDARD]
     };
-    format!("**{}** {}x", list(&names), ratio(rival / best))
+    // Calls can be none at all, and then there is no ratio.
+    if best == 0.0 {
+        format!("**{}**", list(&names))
+    } else {
+        format!("**{}** {}x", list(&names), ratio(rival / best))
+    }
 }
 
 fn calls(results: &Results) -> String {
@@ -141,7 +147,7 @@ fn memory_row(row: &Measured) -> Option<[String; 6]> {
         None => (format!("`{}`, over live bytes", row.workload.name()), ratio),
     };
     let [control, standard, slab, arena] = values.all().map(show);
-    Some([name, control, standard, slab, arena, winner(&contest, 0)])
+    Some([name, control, standard, slab, arena, winner(&contest)])
 }
 
 fn conditions(results: &Results, before: &Machine, after: &Machine) -> String {
@@ -150,7 +156,7 @@ fn conditions(results: &Results, before: &Machine, after: &Machine) -> String {
     let (typical, worst) = (spreads[spreads.len() / 2], spreads[spreads.len() - 1]);
     let load = |machine: &Machine| machine.load.map_or_else(|| "unknown".to_owned(), digits);
     let busy = if before.is_busy() || after.is_busy() {
-        " **Other programs took a part of the cores during this run: only large differences count.**"
+        "\n**Other programs took a part of the cores during this run: only large differences count.**\n"
     } else {
         ""
     };
@@ -168,8 +174,8 @@ fn conditions(results: &Results, before: &Machine, after: &Machine) -> String {
 | load average | {} before, {} after |
 
 The control runs in every round and no mode touches it: its rounds spread by {} in the median workload and by {} in the
-worst.{busy} Time is the processor time of the thread, except for `throughput`, which is wall time.
-
+worst. Time is the processor time of the thread, except for `throughput`, which is wall time.
+{busy}
 ```sh
 {COMMAND}                                 # writes this file
 cargo bench --bench slab -- --save-baseline slab                           # two modes side by side, with criterion
@@ -201,8 +207,8 @@ mod tests {
     fn a_winner_is_named_with_what_it_wins_by() {
         let rounds: [&[f64]; 4] = [&[30.0, 31.0], &[20.0, 21.0], &[10.0, 12.0], &[8.0, 8.5]];
         let measured = row(Workload::TypicalRequest, rounds, [1000.0, 1000.0, 1100.0, 4000.0]);
-        assert_eq!(winner(&measured.time(), 0), "**arena** 2.50x");
-        assert_eq!(winner(&measured.memory().unwrap(), 0), "**standard** 1.10x");
+        assert_eq!(winner(&measured.time()), "**arena** 2.50x");
+        assert_eq!(winner(&measured.memory().unwrap()), "**standard** 1.10x");
     }
 
     #[test]

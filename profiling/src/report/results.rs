@@ -10,6 +10,13 @@ use crate::compare::stats::Summary;
 /// The modes, in the order of every table.
 pub const MODES: [&str; 3] = ["standard", "slab", "arena"];
 
+/// Index of the standard mode, the baseline.
+pub const STANDARD: usize = 0;
+/// Index of the slab mode.
+pub const SLAB: usize = 1;
+/// Index of the arena mode.
+pub const ARENA: usize = 2;
+
 /// Sizes that differ by less than this share are alike.
 const ALIKE: f64 = 0.02;
 
@@ -102,10 +109,13 @@ impl Measured {
 
     /// Who takes least memory, if the system tells.
     pub fn memory(&self) -> Option<Contest> {
-        let values = self.memory_values()?.modes;
-        let least = values[smallest(&values)];
-        let alike = |mode: usize| values[mode] <= least * (1.0 + ALIKE);
-        Some(Contest::new(self.workload.name(), values, alike))
+        Some(Contest::of_amounts(self.workload.name(), self.memory_values()?.modes))
+    }
+
+    /// Who calls the backing heap least.
+    pub fn calls(&self) -> Option<Contest> {
+        let [standard, slab, arena] = self.figures.modes.map(|figures| figures.backing_calls);
+        Some(Contest::of_amounts(self.workload.name(), [standard?, slab?, arena?]))
     }
 
     /// Bytes per request in flight, or the multiple of the live bytes.
@@ -129,6 +139,11 @@ impl Contest {
         let best = smallest(&values);
         let winners = (0..MODES.len()).filter(|mode| *mode == best || alike(*mode)).collect();
         Contest { name: name.to_owned(), values, winners }
+    }
+
+    fn of_amounts(name: &str, values: [f64; 3]) -> Contest {
+        let least = values[smallest(&values)];
+        Contest::new(name, values, |mode| values[mode] <= least * (1.0 + ALIKE))
     }
 
     /// How many times the best value `mode` has.
