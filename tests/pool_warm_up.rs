@@ -3,7 +3,7 @@
 use shockwave_alloc::pool::{
     ArenaPool, BufferPool, PooledRequest, PooledResponse, RequestPool, SlabPool, StandardPool,
 };
-use shockwave_alloc::{Shockwave, Stats, stats};
+use shockwave_alloc::{Mode, Shockwave, Stats, set_mode, stats};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -106,7 +106,7 @@ fn messages(name: &str, pool: &dyn RequestPool, cold: &dyn RequestPool) {
     assert_eq!(pool.stats().created, COUNT as u64, "{name}");
 }
 
-fn buffers(pool: &'static BufferPool) {
+fn buffers(pool: &BufferPool, standard: &BufferPool) {
     let mut held = Vec::with_capacity(6 * COUNT);
     let use_many = |held: &mut Vec<_>| {
         for len in [2048, 4096, 8192, 16_384] {
@@ -125,12 +125,20 @@ fn buffers(pool: &'static BufferPool) {
     assert_eq!((stats.misses, stats.created, stats.in_use), (0, 6 * COUNT as u64 / 10, 0));
     pool.warm_up_for(3000, COUNT);
     assert_eq!(pool.class_stats()[1].stats.created, COUNT as u64);
+
+    // The system allocator knows that memory is zero without touching it.
+    set_mode(Mode::Standard);
+    standard.warm_up_for(64 << 10, 100);
+    let faults = minor_faults();
+    (0..100).for_each(|_| held.push(standard.get(64 << 10)));
+    held.iter_mut().for_each(|buffer| buffer.resize(64 << 10, 1));
+    let faults = minor_faults() - faults;
+    assert!(faults < 20, "{faults} page faults");
 }
 
 // One test: it is about the whole process.
 #[test]
 fn pools_that_were_warmed_up_need_nothing_new() {
-    static BUFFERS: BufferPool = BufferPool::new();
     // What reading the counters needs.
     drop(stats().to_string());
 
@@ -146,5 +154,5 @@ fn pools_that_were_warmed_up_need_nothing_new() {
     messages("standard", &StandardPool::new(), &StandardPool::new());
     messages("slab", &SlabPool::new(), &SlabPool::new());
     messages("arena", &ArenaPool::new(), &ArenaPool::new());
-    buffers(&BUFFERS);
+    buffers(&BufferPool::new(), &BufferPool::new());
 }

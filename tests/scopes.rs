@@ -363,3 +363,19 @@ fn the_mode_may_change_inside_a_scope() {
     }
     assert_eq!(stats().pinned_chunks, before);
 }
+
+#[test]
+fn forgotten_guards_of_dropped_arenas_use_up_no_places() {
+    let _alone = alone();
+    let mut live = Live::new(&GLOBAL, ROOM);
+    for round in 0..100 {
+        let forgotten = RequestArena::new();
+        mem::forget(forgotten.enter());
+        live.alloc(24, 8);
+        drop(forgotten);
+        let arena = RequestArena::new();
+        assert_eq!(arena.run(|| added(&arena, || live.alloc(40, 8))), 1, "after {round} forgotten guards");
+    }
+    live.check();
+    live.free_all(false);
+}

@@ -5,6 +5,7 @@ use core::alloc::Layout;
 use super::current;
 use crate::header::PageHeader;
 use crate::size_class::{self, SMALL_MAX};
+use crate::stats::UNATTACHED;
 use crate::sync::Ordering;
 use crate::{invariant, page, startup};
 
@@ -15,10 +16,18 @@ fn report_mismatch(header: &PageHeader, ptr: *const u8, layout: Layout) {
     if !page::is_block(header, ptr) {
         invariant::fatal("free of an address that is not the start of a block");
     }
-    let Some(heap) = current().attached() else { return };
-    heap.counters.mismatches.add(1);
+    let counter = match current().attached() {
+        Some(heap) => {
+            heap.counters.mismatches.add(1);
+            &heap.counters.mismatches
+        }
+        None => {
+            UNATTACHED.mismatches.add_shared(1);
+            &UNATTACHED.mismatches
+        }
+    };
     // A program that does this does it often.
-    if heap.counters.mismatches.get() <= 10 {
+    if counter.get() <= 10 {
         say(&[
             b"shockwave: a block of ",
             Decimal::new(u64::from(header.block_size.load(Ordering::Relaxed))).as_bytes(),

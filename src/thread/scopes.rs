@@ -62,8 +62,12 @@ impl Thread {
         self.park();
         for frame in &self.frames[..self.depth.get()] {
             if ptr::eq(frame.get().arena, arena) {
-                frame.set(Frame { arena: ptr::null(), serial: frame.get().serial });
+                frame.set(Frame { arena: ptr::null(), serial: 0 });
             }
+        }
+        // No guard ends these frames any more; those on top need not wait for an outer one.
+        while self.depth.get() > 0 && self.frames[self.depth.get() - 1].get().serial == 0 {
+            self.depth.set(self.depth.get() - 1);
         }
         arena.leave_all();
         let top = self.depth.get().checked_sub(1).map_or(ptr::null(), |top| self.frames[top].get().arena);
