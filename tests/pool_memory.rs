@@ -108,6 +108,26 @@ fn what_a_request_puts_into_a_pool_does_not_pin_its_arena() {
 }
 
 #[test]
+fn setting_fields_again_and_again_does_not_pile_up() {
+    let _alone = alone();
+    let pool = SlabPool::new();
+    let before = heap_bytes();
+    let mut request = pool.get();
+    request.add_header("Host", "example.com");
+    for round in 0..20_000 {
+        // Neither is at the end when it is set, and each time it is a little longer.
+        request.set_path(vec![b'p'; 300 + round % 200]);
+        request.set_body(vec![b'b'; 300 + round % 200]);
+    }
+    let grown = heap_bytes().saturating_sub(before);
+    assert!(grown < 100 << 10, "{grown} B for a request of 1 KB");
+    assert_eq!(
+        (request.header("host"), request.path().len()),
+        (Some(&b"example.com"[..]), 300 + 19_999 % 200)
+    );
+}
+
+#[test]
 fn the_mode_may_change_while_objects_are_in_use() {
     let _alone = alone();
     for pool in [&StandardPool::new() as &dyn RequestPool, &SlabPool::new(), &ArenaPool::new()] {
