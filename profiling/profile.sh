@@ -127,7 +127,7 @@ measure() {
         for ((place = 0; place < count; place++)); do
             variant=${variants[(round + place) % count]}
             # Not within echo, where a failure would not count.
-            line=$(run "$variant")
+            line=$(run "$variant") || fail "the server fails: $variant"
             echo "$round $variant $line"
         done
     done

@@ -17,6 +17,9 @@ use crate::space::{self, PAGE_SIZE};
 use crate::stats::Closed;
 use crate::sync::{AtomicU32, AtomicUsize, Lock, Ordering};
 
+/// A chunk with survivors is bumped further by the next arena if it has at least this many bytes left.
+const WORTH_GOING_ON: usize = PAGE_SIZE / 4;
+
 /// Bytes of a chunk that can be bumped through.
 pub(crate) const CHUNK_BYTES: usize = PAGE_SIZE - 8;
 
@@ -75,6 +78,11 @@ pub(crate) struct Arena {
     reserved: Cell<usize>,
     /// How many empty chunks it keeps in any case when it is closed: what [`warm`](Self::warm) gave it.
     keep: Cell<usize>,
+    /// What the newest chunk held when this arena began: bytes bumped through and live blocks, of earlier arenas that this
+    /// record served.
+    inherited: Cell<(u64, u64)>,
+    /// Address of the cursor then; 0 if nothing was there.
+    floor: Cell<usize>,
     /// Objects that were too big and went elsewhere: number and bytes.
     pub bypassed: Cell<(u64, u64)>,
 }
@@ -111,6 +119,8 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             reserve: Cell::new(ptr::null()),
             reserved: Cell::new(0),
             keep: Cell::new(0),
+            inherited: Cell::new((0, 0)),
+            floor: Cell::new(0),
             bypassed: Cell::new((0, 0)),
         });
         Some(&*record)
@@ -135,6 +145,10 @@ impl Arena {
     #[inline]
     pub(crate) fn enter(&self, thread: usize) {
         self.thread.store(thread, Ordering::Relaxed);
+        // SAFETY: chunks are headers of the table.
+        if let Some(chunk) = unsafe { self.cursor.get().chunk.as_ref() } {
+            chunk.current.store(1, Ordering::Relaxed);
+        }
         self.entered.store(self.entered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
@@ -170,6 +184,7 @@ impl Arena {
         page.remote.live.reset();
         page.next.set(newest);
         page.owner.store(self.address(), Ordering::Relaxed);
+        page.current.store(1, Ordering::Relaxed);
         page.set_kind(Kind::Chunk);
         self.chunks.set(self.chunks.get() + 1);
         start(page)
@@ -195,14 +210,22 @@ impl Arena {
     pub(crate) fn warm(&self, bytes: usize, mut take: impl FnMut() -> Option<&'static PageHeader>) -> bool {
         let wanted = bytes.div_ceil(CHUNK_BYTES).max(1);
         self.keep.set(self.keep.get().max(wanted));
-        while self.reserved.get() + self.chunks.get() < wanted {
+        // A chunk with survivors does not count: it is partly used.
+        let whole = if self.inherited.get().1 == 0 { self.chunks.get() } else { 0 };
+        let cursor = self.cursor.get();
+        for addr in (cursor.bump..cursor.end.addr()).step_by(4096) {
+            // SAFETY: between the cursor and the end of a chunk of this arena nothing is allocated.
+            unsafe { cursor.end.with_addr(addr).write_volatile(0) };
+        }
+        while self.reserved.get() + whole < wanted {
             let Some(page) = take() else { return false };
             page.owner.store(self.address(), Ordering::Relaxed);
             page.set_used(0);
             page.carved.store(0, Ordering::Relaxed);
+            page.current.store(0, Ordering::Relaxed);
             page.set_kind(Kind::Chunk);
             // The chunk that is put aside first is used last, and perhaps not to its end.
-            let last = self.reserved.get() + self.chunks.get() == 0;
+            let last = self.reserved.get() + whole == 0;
             let touched = if last { bytes - (wanted - 1) * CHUNK_BYTES.min(bytes) } else { CHUNK_BYTES };
             for offset in (0..touched).step_by(4096) {
                 // SAFETY: inside the page, which is empty and belongs to this arena. Volatile: touching is the point.
@@ -218,8 +241,9 @@ impl Arena {
         self.keep.get()
     }
 
-    /// Ends the arena's use of all its chunks. Up to `keep` empty ones stay, the others go to `give`; those with live
-    /// blocks are left to their last free.
+    /// Ends the arena's use of its chunks. Up to `keep` empty ones stay, the others go to `give`; those with live blocks are
+    /// left to their last free. But if any stays and the newest chunk has survivors and much room, the next arena goes on
+    /// in it: a few survivors per request then share a chunk, and the next request finds its memory warm.
     ///
     /// # Safety
     ///
@@ -227,6 +251,7 @@ impl Arena {
     /// entered.
     pub(crate) unsafe fn close(&self, keep: usize, mut give: impl FnMut(&'static PageHeader)) -> Closed {
         let mut closed = Closed::default();
+        let mut next = Cursor::NONE;
         let mut list = self.cursor.get().chunk;
         // SAFETY: the list consists of headers of chunks of this arena.
         while let Some(chunk) = unsafe { list.as_ref() } {
@@ -234,8 +259,18 @@ impl Arena {
             closed.bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
             let live = chunk.used();
             if live != 0 {
+                let cursor = self.cursor.get();
+                let room = cursor.end.addr().saturating_sub(cursor.bump);
+                if keep > 0 && ptr::eq(cursor.chunk, chunk) && room >= WORTH_GOING_ON {
+                    closed.escaped += live_blocks(chunk);
+                    chunk.next.set(ptr::null());
+                    chunk.current.store(0, Ordering::Relaxed);
+                    next = cursor;
+                    continue;
+                }
                 // Before the count is handed over: who frees the last block may use the record again.
                 chunk.owner.store(NO_OWNER, Ordering::Relaxed);
+                chunk.current.store(0, Ordering::Relaxed);
                 let remaining = chunk.remote.live.close(live);
                 if remaining != 0 {
                     closed.escaped += remaining as u64;
@@ -248,21 +283,58 @@ impl Arena {
                 give(chunk);
             }
         }
+        let (bytes, blocks) = self.inherited.get();
+        closed.bytes = closed.bytes.saturating_sub(bytes);
+        closed.escaped = closed.escaped.saturating_sub(blocks);
         while self.reserved.get() > keep {
             let Some(chunk) = self.take_reserved() else { break };
             give(chunk);
         }
-        self.chunks.set(0);
-        // Ready to bump at once: entering finds a chunk.
-        let cursor = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
-        self.cursor.set(cursor);
+        self.chunks.set(usize::from(!next.chunk.is_null()));
+        if next.chunk.is_null() {
+            // Ready to bump at once: entering finds a chunk.
+            next = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
+        }
+        self.cursor.set(next);
         self.bypassed.set((0, 0));
+        self.begin();
         closed
+    }
+
+    /// Begins an arena on a record that was closed: finds out what is left in the chunk it goes on in, and starts over in it if
+    /// nothing is.
+    pub(crate) fn begin(&self) {
+        let cursor = self.cursor.get();
+        self.inherited.set((0, 0));
+        self.floor.set(0);
+        // SAFETY: chunks are headers of the table.
+        let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {
+            return;
+        };
+        let live = live_blocks(chunk);
+        if live == 0 {
+            // Every block of it has been freed, by other threads or outside the scope. Nobody knows the chunk any more.
+            chunk.set_used(0);
+            chunk.carved.store(0, Ordering::Relaxed);
+            chunk.remote.live.reset();
+            self.cursor.set(start(chunk));
+        } else {
+            self.inherited.set((u64::from(chunk.carved.load(Ordering::Relaxed)), live));
+            self.floor.set(cursor.bump);
+        }
+    }
+
+    /// Whether a block of this record's chunks was there when the arena began. Such a block is treated like one of another
+    /// arena: it may not grow in this one.
+    #[inline]
+    pub(crate) fn is_inherited(&self, ptr: *const u8) -> bool {
+        let floor = self.floor.get();
+        ptr.addr() < floor && ptr.addr() ^ floor < PAGE_SIZE
     }
 
     /// Bytes bumped through and live blocks, for statistics. The cursor must be folded.
     pub(crate) fn usage(&self) -> (u64, u64) {
-        let (mut bytes, mut blocks) = (0, 0);
+        let (mut bytes, mut blocks) = (0u64, 0u64);
         let mut list = self.cursor.get().chunk;
         // SAFETY: the list consists of headers of chunks of this arena.
         while let Some(chunk) = unsafe { list.as_ref() } {
@@ -270,7 +342,8 @@ impl Arena {
             bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
             blocks += live_blocks(chunk);
         }
-        (bytes, blocks)
+        let inherited = self.inherited.get();
+        (bytes.saturating_sub(inherited.0), blocks.saturating_sub(inherited.1))
     }
 }
 

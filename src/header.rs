@@ -65,7 +65,7 @@ pub(crate) struct PageHeader {
     kind: AtomicU8,
     /// Slab: size class. Mid: index of the mid-size heap.
     pub class: AtomicU8,
-    /// Slab: 1 while its heap allocates from it, which is what `used` counts extra.
+    /// Slab: 1 while its heap allocates from it, which is what `used` counts extra. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,
     /// Run that is free or large: whether it may hold something other than zeros.
     pub dirty: Cell<bool>,

@@ -221,8 +221,9 @@ impl LiveCount {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// The raw balance, for statistics.
+    /// The raw balance. Together with the arena's count it tells how many blocks live; if none does, everything that was
+    /// done with them comes before what the caller does next.
     pub(crate) fn balance(&self) -> isize {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }

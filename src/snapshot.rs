@@ -1,6 +1,6 @@
 //! Collects [`Stats`] from where they are counted.
 
-use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::header::{Kind, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Stats, UNATTACHED, Usage};
 use crate::sync::Ordering;
@@ -84,12 +84,12 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
         }
         Kind::Chunk => {
             let blocks = chunk::live_blocks(header);
-            let pinned = header.owner.load(Ordering::Relaxed) == NO_OWNER;
+            let closed = header.current.load(Ordering::Relaxed) == 0;
             if blocks > 0 {
                 stats.arena.blocks += blocks;
                 stats.arena.bytes += u64::from(header.carved.load(Ordering::Relaxed));
             }
-            if pinned {
+            if closed && blocks > 0 {
                 stats.pinned_chunks += 1;
                 stats.pinned_bytes += PAGE_SIZE as u64;
             }

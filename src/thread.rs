@@ -343,7 +343,7 @@ impl Thread {
         if header.owner.load(Ordering::Relaxed) == self.arena.get() {
             let top = ptr.addr().wrapping_add(granules(layout.size())) == self.bump.get();
             let end = ptr.addr().wrapping_add(granules(new_size));
-            if top && new_size <= SMALL_MAX && end <= self.end.get().addr() {
+            if top && new_size <= SMALL_MAX && end <= self.end.get().addr() && !self.is_inherited(ptr) {
                 self.bump.set(end);
                 return ptr;
             }
@@ -355,8 +355,8 @@ impl Thread {
 
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
     /// stays out of it. Null if the backing allocator has to serve it.
-    pub(crate) fn alloc_for_move(&self, header: &PageHeader, layout: Layout) -> *mut u8 {
-        let in_arena = header.owner.load(Ordering::Relaxed) == self.arena.get();
+    pub(crate) fn alloc_for_move(&self, header: &PageHeader, ptr: *const u8, layout: Layout) -> *mut u8 {
+        let in_arena = header.owner.load(Ordering::Relaxed) == self.arena.get() && !self.is_inherited(ptr);
         if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             let block = self.bump(layout.size(), layout.align());
             return if block.is_null() { self.alloc_slow(layout).0 } else { block };

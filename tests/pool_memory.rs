@@ -125,6 +125,14 @@ fn setting_fields_again_and_again_does_not_pile_up() {
         (request.header("host"), request.path().len()),
         (Some(&b"example.com"[..]), 300 + 19_999 % 200)
     );
+
+    // The field that was set last makes way for its own new value.
+    let pool = StandardPool::new();
+    let mut request = pool.get();
+    request.set_method("POST");
+    (0..2000).for_each(|len| request.set_body(vec![b'b'; len]));
+    drop(request);
+    assert_eq!(pool.stats().bytes_allocated, 2048);
 }
 
 #[test]

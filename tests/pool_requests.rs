@@ -3,10 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use shockwave_alloc::Shockwave;
-use shockwave_alloc::pool::{ArenaPool, MessagePool, Request, RequestPool, SlabPool, StandardPool};
+use shockwave_alloc::pool::{
+    ArenaMemory, ArenaPool, Memory, MessagePool, PooledBuffer, PooledRequest, PooledResponse, Request,
+    RequestPool, SlabMemory, SlabPool, StandardPool, SystemMemory,
+};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
+
+// A pool may be a static, and what is taken from it may be held across an await.
+static_assertions::assert_impl_all!(MessagePool<ArenaMemory>: Send, Sync);
+static_assertions::assert_impl_all!(PooledRequest<'static>: Send, Sync);
+static_assertions::assert_impl_all!(PooledResponse<'static>: Send, Sync);
+static_assertions::assert_impl_all!(PooledBuffer<'static>: Send, Sync);
 
 /// Calls `test` with a new pool of each kind.
 fn each(test: impl Fn(&str, &dyn RequestPool)) {
@@ -258,23 +267,26 @@ fn what_a_pool_keeps_is_bounded() {
 
 #[test]
 fn capacity_and_retained_are_configurable() {
-    fn test<M: shockwave_alloc::pool::Memory>() {
-        static_assertions::assert_impl_all!(MessagePool<shockwave_alloc::pool::ArenaMemory>: Send, Sync);
-        let pool = MessagePool::<M>::new().with_capacity(12 << 10).with_retained(5);
-        let mut held: Vec<_> = (0..100).map(|_| pool.get()).collect();
-        held.iter_mut().for_each(|request| request.set_method("GET"));
-        drop(held);
-        let mut held: Vec<_> = (0..100).map(|_| pool.get_response()).collect();
-        held.iter_mut().for_each(|response| response.set_reason("OK"));
-        drop(held);
-        for stats in [pool.stats(), pool.response_stats()] {
-            assert_eq!(stats.bytes_allocated, 100 * (12 << 10));
-            assert!(stats.retained <= 32 + 5, "{stats}");
+    fn test<M: Memory>() {
+        let new = MessagePool::<M>::new;
+        for pool in
+            [new().with_capacity(12 << 10).with_retained(5), new().with_retained(5).with_capacity(12 << 10)]
+        {
+            let mut held: Vec<_> = (0..100).map(|_| (pool.get(), pool.get_response())).collect();
+            for (request, response) in &mut held {
+                request.set_method("GET");
+                response.set_reason("OK");
+            }
+            drop(held);
+            for stats in [pool.stats(), pool.response_stats()] {
+                assert_eq!(stats.bytes_allocated, 100 * (12 << 10));
+                assert!(stats.retained <= 32 + 5, "{stats}");
+            }
         }
     }
-    test::<shockwave_alloc::pool::SystemMemory>();
-    test::<shockwave_alloc::pool::SlabMemory>();
-    test::<shockwave_alloc::pool::ArenaMemory>();
+    test::<SystemMemory>();
+    test::<SlabMemory>();
+    test::<ArenaMemory>();
 }
 
 #[test]
@@ -290,11 +302,4 @@ fn more_than_four_gibibytes_are_refused() {
         std::slice::from_raw_parts(mapping.cast::<u8>(), len)
     };
     StandardPool::new().get().set_body(body);
-}
-
-#[test]
-fn objects_may_be_sent_and_shared() {
-    static_assertions::assert_impl_all!(shockwave_alloc::pool::PooledRequest<'static>: Send, Sync);
-    static_assertions::assert_impl_all!(shockwave_alloc::pool::PooledResponse<'static>: Send, Sync);
-    static_assertions::assert_impl_all!(shockwave_alloc::pool::PooledBuffer<'static>: Send, Sync);
 }

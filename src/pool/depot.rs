@@ -275,3 +275,43 @@ impl<T: Item, const N: usize> Depot<T, N> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, Depot, Item, Use};
+
+    impl Item for u64 {
+        fn weight(&self) -> usize {
+            10
+        }
+    }
+
+    const USE: Use = Use { peak: 1, allocated: 3 };
+
+    fn depot(stack_bytes: usize, shared_items: usize) -> Depot<u64, 4> {
+        Depot::new(Bounds { stack_bytes, shared_items, shared_item_bytes: 10 })
+    }
+
+    #[test]
+    fn what_no_stack_has_room_for_stays_in_the_shared_list() {
+        let depot = depot(0, 100);
+        (0..10).for_each(|item| depot.give(item, USE, 1));
+        assert_eq!(depot.stats().retained, 10);
+        for left in (0..10).rev() {
+            assert!(depot.take().0.is_some());
+            assert_eq!((depot.stats().retained, depot.stats().retained_bytes), (left, left * 10));
+        }
+        assert_eq!((depot.take().0, depot.stats().misses, depot.stats().discards), (None, 1, 0));
+    }
+
+    #[test]
+    fn the_hottest_items_stay_at_hand_and_the_oldest_are_shared() {
+        let depot = depot(1000, 2);
+        (0..9).for_each(|item| depot.give(item, USE, 1));
+        // 4 fill the stack; then the oldest 2 go to the shared list, which has room for 2, each time it is full.
+        let stats = depot.stats();
+        assert_eq!((stats.retained, stats.discards, stats.bytes_allocated), (5, 4, 27));
+        let taken: Vec<_> = (0..5).filter_map(|_| depot.take().0).collect();
+        assert_eq!(taken, [8, 7, 6, 1, 0]);
+    }
+}

@@ -98,6 +98,7 @@ impl Thread {
             }
             None => chunk::new_record()?,
         };
+        arena.begin();
         heap.counters.arenas_opened.add(1);
         Some(arena)
     }
@@ -199,6 +200,12 @@ impl Thread {
     pub(super) fn entered_arena(&self) -> Option<&'static Arena> {
         // SAFETY: the address is that of a record, which lives for ever.
         (self.arena.get() != NO_ARENA).then(|| unsafe { &*space::at(self.arena.get()).cast::<Arena>() })
+    }
+
+    /// Whether a block of the entered arena's record was there before the arena began.
+    #[inline]
+    pub(super) fn is_inherited(&self, ptr: *const u8) -> bool {
+        self.entered_arena().is_some_and(|arena| arena.is_inherited(ptr))
     }
 
     fn cursor(&self) -> Cursor {
