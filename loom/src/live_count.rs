@@ -15,6 +15,8 @@ use crate::weak::WeakLiveCount;
 pub(crate) trait Balance: Send + Sync + 'static {
     fn free_remote(&self) -> bool;
     fn close(&self, live: u32) -> usize;
+    fn balance(&self) -> isize;
+    fn reset(&self);
 }
 
 impl Balance for LiveCount {
@@ -24,6 +26,14 @@ impl Balance for LiveCount {
 
     fn close(&self, live: u32) -> usize {
         self.close(live)
+    }
+
+    fn balance(&self) -> isize {
+        self.balance()
+    }
+
+    fn reset(&self) {
+        self.reset();
     }
 }
 
@@ -58,6 +68,10 @@ impl<B: Balance> Chunk<B> {
     /// Puts the chunk to another use: all its memory is written, as a heap that makes it a slab page does.
     fn recycle(&self) {
         self.recycled.fetch_add(1, Relaxed);
+        self.overwrite();
+    }
+
+    fn overwrite(&self) {
         for block in &self.blocks {
             // SAFETY: as in `free`.
             block.with_mut(|word| unsafe { *word = 0 });
@@ -84,6 +98,29 @@ fn close_during_frees<B: Balance>(balance: B, threads: usize, kept: usize) {
     for block in threads..threads + kept {
         chunk.free(block);
     }
+    freers.into_iter().for_each(|freer| freer.join().unwrap());
+    assert_eq!(chunk.recycled(), 1, "not exactly one thread recycles the chunk");
+}
+
+/// An arena ends with two blocks alive, which two threads free meanwhile, and the next one goes on in its chunk, from the
+/// start if it finds them freed. That one ends with a block alive too, which a third thread frees.
+fn go_on_in_a_chunk<B: Balance>(balance: B) {
+    let chunk = Chunk::new(balance, 3);
+    let freer = |block| {
+        let chunk = chunk.clone();
+        thread::spawn(move || chunk.free(block))
+    };
+    let mut freers = vec![freer(0), freer(1)];
+    let mut live = 2;
+    if live + chunk.balance.balance() == 0 {
+        chunk.overwrite();
+        chunk.balance.reset();
+        live = 0;
+    }
+    // SAFETY: as in `free`.
+    chunk.blocks[2].with_mut(|word| unsafe { *word = 7 });
+    freers.push(freer(2));
+    chunk.close(live as u32 + 1);
     freers.into_iter().for_each(|freer| freer.join().unwrap());
     assert_eq!(chunk.recycled(), 1, "not exactly one thread recycles the chunk");
 }
@@ -173,8 +210,14 @@ fn a_recycled_chunk_starts_over() {
 }
 
 #[test]
+fn an_arena_goes_on_in_a_chunk_with_survivors() {
+    explore(None, || go_on_in_a_chunk(LiveCount::new()));
+}
+
+#[test]
 fn the_copy_with_nothing_weakened_passes() {
     explore(None, || close_during_frees(WeakLiveCount::faithful(), 2, 1));
+    explore(None, || go_on_in_a_chunk(WeakLiveCount::faithful()));
 }
 
 #[test]
@@ -236,5 +279,13 @@ fn a_close_that_looks_twice_is_refused() {
     explore(None, || {
         let balance = WeakLiveCount { close_looks_again: true, ..WeakLiveCount::faithful() };
         close_during_frees(balance, 1, 0);
+    });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn starting_over_in_a_chunk_without_acquiring_is_refused() {
+    explore(None, || {
+        go_on_in_a_chunk(WeakLiveCount { look: Ordering::Relaxed, ..WeakLiveCount::faithful() });
     });
 }

@@ -5,7 +5,7 @@
 //! (tokio-rs/loom#166, #392), which is every compare-and-swap loop. A relaxed read-modify-write of the probe before each
 //! access depends on all others and is never hidden; it orders nothing, so it hides no race.
 //!
-//! `AtomicIsize` goes without: the balance of a chunk is never loaded, only changed.
+//! `AtomicIsize` goes without: only the owner of a chunk ever loads its balance.
 
 pub(crate) use loom::sync::atomic::{AtomicIsize, Ordering};
 

@@ -14,6 +14,8 @@ pub(crate) struct WeakLiveCount {
     pub free: Ordering,
     /// Of the close.
     pub close: Ordering,
+    /// Of the look at the balance before an arena starts over in the chunk.
+    pub look: Ordering,
     /// The close loads and stores instead of adding.
     pub close_in_two_steps: bool,
     /// The close adds, and then loads what remains.
@@ -26,6 +28,7 @@ impl WeakLiveCount {
             word: AtomicIsize::new(0),
             free: Ordering::AcqRel,
             close: Ordering::AcqRel,
+            look: Ordering::Acquire,
             close_in_two_steps: false,
             close_looks_again: false,
         }
@@ -52,6 +55,14 @@ impl Balance for WeakLiveCount {
             return self.word.load(Ordering::Acquire) as usize;
         }
         remaining as usize
+    }
+
+    fn balance(&self) -> isize {
+        self.word.load(self.look)
+    }
+
+    fn reset(&self) {
+        self.word.store(0, Ordering::Relaxed);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Clock, Sample, Scope};
 /// Blocks of the request; each has a slot of its own.
 const SLOTS: usize = 60;
 
-/// One operation: the 140 steps of [`REQUEST`]: 60 allocations, 20 grows through `realloc`, 60 frees. The
+/// One operation: the 140 steps of `REQUEST`: 60 allocations, 20 grows through `realloc`, 60 frees. The
 /// sizes (8 B to 4 KiB) and the order follow a JSON endpoint of an async server: read and parse the head,
 /// collect the body, parse it, query a store, serialise the answer, write it. Temporaries go last in, first
 /// out; the parsed head and the document first in, first out; buffers of the connection at the end. Of each
