@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 
+use shockwave_alloc::pool::{ArenaPool, BufferPool, RequestPool, SlabPool, StandardPool};
 use shockwave_alloc::{
     Mode, RequestArena, Shockwave, outside_arena, purge, set_mode, stats, with_request_arena,
 };
@@ -27,6 +28,7 @@ fn main() {
     other_threads();
     teardown();
     modes();
+    pools();
     println!("{}", stats());
     purge();
 }
@@ -197,4 +199,45 @@ fn modes() {
         black_box(&kept);
     }
     assert_eq!(kept[0].len(), 5 * kept[4].len());
+}
+
+fn pools() {
+    let (standard, slab, arena) = (StandardPool::new(), SlabPool::new(), ArenaPool::new());
+    let pools: [&(dyn RequestPool + Sync); 3] = [&standard, &slab, &arena];
+    let buffers = BufferPool::new();
+    let work = |thread: usize| {
+        for round in 0..ROUNDS {
+            for pool in pools {
+                let mut request = pool.get();
+                request.set_method("POST");
+                request.set_path(format!("/{thread}/{round}"));
+                for n in 0..8 {
+                    request.add_header(format!("header-{n}"), [n; 40]);
+                }
+                request.set_body([7; 3000]);
+                let mut response = with_request_arena(|| pool.get_response());
+                response.set_status(200);
+                response.set_body(request.body());
+                assert_eq!(request.path(), format!("/{thread}/{round}").as_bytes());
+                assert_eq!(request.header("header-5"), Some(&[5u8; 40][..]));
+                assert_eq!(response.body(), [7; 3000]);
+            }
+            let mut buffer = buffers.get(100);
+            (0..200).for_each(|_| buffer.put(b"0123456789"));
+            assert!(buffer.ends_with(b"789"));
+        }
+    };
+    thread::scope(|scope| {
+        // One request is dropped by another thread than the one that took it.
+        let mut request = standard.get();
+        request.set_path("/elsewhere");
+        scope.spawn(move || drop(request));
+        scope.spawn(|| work(1));
+        work(2);
+    });
+    pools.iter().for_each(|pool| assert!(pool.stats().check_leaks(0).is_ok()));
+    for pool in pools {
+        pool.purge();
+    }
+    buffers.purge();
 }
