@@ -1,6 +1,6 @@
 //! The hand-overs between threads: everything that a thread may touch of a page, chunk or heap it does not own.
 //!
-//! Three small protocols, each on one atomic word, so that `tests/loom.rs` can explore every interleaving of them:
+//! Three small protocols, each on one atomic word, so that the workspace member `loom` can explore every interleaving of them:
 //!
 //! - [`RemoteFrees`], one in each page: blocks freed by other threads, pushed as whole chains, taken as a whole.
 //! - [`Mailbox`], one in each heap: the pages that have remote frees, and whether the heap has an owner at all.
