@@ -16,6 +16,7 @@ use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Closed;
 use crate::sync::{AtomicU32, AtomicUsize, Lock, Ordering};
+use crate::tenure::{GRANULE, Tracker};
 
 /// A chunk with survivors is bumped further by the next arena if it has at least this many bytes left.
 const WORTH_GOING_ON: usize = PAGE_SIZE / 4;
@@ -85,6 +86,124 @@ pub(crate) struct Arena {
     floor: Cell<usize>,
     /// Objects that were too big and went elsewhere: number and bytes.
     pub bypassed: Cell<(u64, u64)>,
+    /// Bytes of these that have not been freed in the arena's scopes.
+    pub bypassed_now: Cell<u64>,
+    /// Small objects that were placed in the slab because of their size ([`tenure`](crate::tenure)) or the limit.
+    pub outside: Cell<(u64, u64)>,
+    /// Allocations in chunks since the arena was created.
+    pub allocs: Cell<u64>,
+    /// Bytes bumped through in chunks that were given up since the arena began.
+    pub retired_bytes: Cell<u64>,
+    /// Bytes of its earlier lives, ended by `reset`: sum, and most at once.
+    pub past_bytes: Cell<(u64, u64)>,
+    /// More bytes than this, and it is over its limit.
+    pub limit: Cell<u64>,
+    pub diverted: Cell<Diverted>,
+    /// Whether freed blocks are overwritten with zeros.
+    pub wiping: Cell<bool>,
+    /// Counts by size if the arena is tracked; else null.
+    pub tracker: Cell<*const Tracker>,
+}
+
+/// Whether what is allocated in an arena's scopes goes to the slab, until it is closed or reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Diverted {
+    No,
+    /// It has reached its limit.
+    ByLimit,
+    /// It would keep much more memory than the program uses of it.
+    ByWaste,
+}
+
+/// Chunks closed with live blocks that are still alive.
+static PINNED: AtomicUsize = AtomicUsize::new(0);
+
+/// How much memory chunks with survivors keep, for the size of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pressure {
+    /// Little.
+    Low,
+    /// Above 256 KiB and 1/64 of all memory that was ever used: sizes go outside at the first sign of an escape.
+    High,
+    /// Above 1 MiB and 1/16: new arenas are diverted.
+    Full,
+}
+
+/// How much pinned chunks weigh at the moment.
+#[inline]
+pub(crate) fn pressure() -> Pressure {
+    let pinned = PINNED.load(Ordering::Relaxed);
+    if pinned <= PINNED_HIGH { Pressure::Low } else { pressure_of(pinned) }
+}
+
+const PINNED_HIGH: usize = (256 << 10) / PAGE_SIZE;
+const PINNED_FULL: usize = (1 << 20) / PAGE_SIZE;
+
+#[cold]
+fn pressure_of(pinned: usize) -> Pressure {
+    let pages = space::pages_ever_used();
+    if pinned > PINNED_FULL + pages / 16 {
+        Pressure::Full
+    } else if pinned > PINNED_HIGH + pages / 64 {
+        Pressure::High
+    } else {
+        Pressure::Low
+    }
+}
+
+/// Counts a free of a block of `page` by a thread that does not have its arena entered. Returns whether the arena is closed and
+/// this was the last block: then the page is the caller's.
+pub(crate) fn free_remote(page: &PageHeader) -> bool {
+    let last = page.remote.live.free_remote();
+    if last {
+        PINNED.fetch_sub(1, Ordering::Relaxed);
+    }
+    last
+}
+
+/// Overwrites a block that is being freed, if its chunk is to be wiped. A wrong size wipes at most to the end of the page.
+///
+/// # Safety
+///
+/// `block` must be a block of the chunk `page` that is not used any more.
+pub(crate) unsafe fn wipe_freed(page: &PageHeader, block: *mut u8, size: usize) {
+    if page.class.load(Ordering::Relaxed) == WIPED {
+        let room = PAGE_SIZE - (block.addr() & (PAGE_SIZE - 1));
+        // SAFETY: the block has `size` bytes by its layout, which is the program's word, and they end before the page does.
+        unsafe { block.write_bytes(0, size.min(room)) };
+    }
+}
+
+/// In `class` of a chunk's header: freed blocks are overwritten.
+const WIPED: u8 = 1;
+
+/// Unused trackers.
+static TRACKERS: Lock<UnusedTrackers> = Lock::new(UnusedTrackers(ptr::null()));
+
+struct UnusedTrackers(*const Tracker);
+
+// SAFETY: unused trackers belong to whoever holds the lock.
+unsafe impl Send for UnusedTrackers {}
+
+/// A tracker for an arena. `None` when there is no memory.
+#[cold]
+fn new_tracker() -> Option<&'static Tracker> {
+    let mut unused = TRACKERS.lock();
+    // SAFETY: unused trackers are valid for ever and belong to whoever takes them from the list.
+    if let Some(tracker) = unsafe { unused.0.as_ref() } {
+        unused.0 = tracker.next.get();
+        return Some(tracker);
+    }
+    drop(unused);
+    let record = space::alloc_record(size_of::<Tracker>()).cast::<Tracker>();
+    if record.is_null() {
+        return None;
+    }
+    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
+    unsafe {
+        record.write(Tracker::new());
+        Some(&*record)
+    }
 }
 
 /// Unused records that no heap keeps.
@@ -122,6 +241,15 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             inherited: Cell::new((0, 0)),
             floor: Cell::new(0),
             bypassed: Cell::new((0, 0)),
+            bypassed_now: Cell::new(0),
+            outside: Cell::new((0, 0)),
+            allocs: Cell::new(0),
+            retired_bytes: Cell::new(0),
+            past_bytes: Cell::new((0, 0)),
+            limit: Cell::new(u64::MAX),
+            diverted: Cell::new(Diverted::No),
+            wiping: Cell::new(false),
+            tracker: Cell::new(ptr::null()),
         });
         Some(&*record)
     }
@@ -183,11 +311,157 @@ impl Arena {
         page.carved.store(0, Ordering::Relaxed);
         page.remote.live.reset();
         page.next.set(newest);
+        page.prev.set(ptr::null());
+        // SAFETY: chunks are headers of the table.
+        if let Some(newest) = unsafe { newest.as_ref() } {
+            newest.prev.set(page);
+        }
+        page.class.store(if self.wiping.get() { WIPED } else { 0 }, Ordering::Relaxed);
         page.owner.store(self.address(), Ordering::Relaxed);
         page.current.store(1, Ordering::Relaxed);
         page.set_kind(Kind::Chunk);
         self.chunks.set(self.chunks.get() + 1);
         start(page)
+    }
+
+    /// A cursor like `cursor`, whose end is where the arena's limit is reached, if that comes before the chunk's end.
+    pub(crate) fn within_limit(&self, cursor: Cursor) -> Cursor {
+        let limit = self.limit.get();
+        if limit == u64::MAX || cursor.chunk.is_null() {
+            return cursor;
+        }
+        let room = limit.saturating_sub(self.usage().0 + self.bypassed_now.get() + self.outside.get().1);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let end = cursor.bump.saturating_add(room & !(GRANULE - 1)).min(cursor.end.addr());
+        Cursor { end: cursor.end.with_addr(end), ..cursor }
+    }
+
+    /// Whether its bytes, big objects included, have reached the limit. The cursor must be folded.
+    pub(crate) fn over_limit(&self) -> bool {
+        let limit = self.limit.get();
+        let bytes = || self.usage().0 + self.bypassed_now.get() + self.outside.get().1;
+        self.diverted.get() == Diverted::ByLimit || limit != u64::MAX && bytes() >= limit
+    }
+
+    /// Whether it is the limit and not the chunk that ends the room for allocations. The cursor must be folded.
+    pub(crate) fn ends_at_limit(&self) -> bool {
+        let cursor = self.cursor.get();
+        // SAFETY: chunks are headers of the table.
+        let chunk = unsafe { cursor.chunk.as_ref() };
+        chunk.is_some_and(|chunk| self.within_limit(cursor).end < end_of(chunk))
+    }
+
+    #[inline]
+    pub(crate) fn is_diverted(&self) -> bool {
+        self.diverted.get() != Diverted::No
+    }
+
+    /// Starts over in the newest chunk if no block of it is alive any more. The cursor must be folded.
+    pub(crate) fn restart_chunk(&self) -> bool {
+        // SAFETY: chunks are headers of the table.
+        let Some(chunk) = (unsafe { self.cursor.get().chunk.as_ref() }) else { return false };
+        if live_blocks(chunk) != 0 {
+            return false;
+        }
+        self.retire_bytes(chunk);
+        chunk.set_used(0);
+        chunk.carved.store(0, Ordering::Relaxed);
+        chunk.remote.live.reset();
+        self.cursor.set(start(chunk));
+        true
+    }
+
+    /// Takes out an earlier chunk, in which no block is alive any more: the caller has it then. The newest one stays.
+    pub(crate) fn remove_chunk(&self, chunk: &'static PageHeader) -> bool {
+        // SAFETY: list members are headers of chunks of this arena.
+        let Some(newer) = (unsafe { chunk.prev.get().as_ref() }) else { return false };
+        let older = chunk.next.get();
+        newer.next.set(older);
+        // SAFETY: as above.
+        if let Some(older) = unsafe { older.as_ref() } {
+            older.prev.set(newer);
+        }
+        self.retire_bytes(chunk);
+        self.chunks.set(self.chunks.get().saturating_sub(1));
+        true
+    }
+
+    /// Adds what was bumped through in a chunk that loses its contents to the sum.
+    fn retire_bytes(&self, chunk: &PageHeader) {
+        let mut bytes = u64::from(chunk.carved.load(Ordering::Relaxed));
+        if self.floor.get() != 0 && self.floor.get() & !(PAGE_SIZE - 1) == space::start_of(chunk).addr() {
+            bytes = bytes.saturating_sub(self.inherited.get().0);
+            self.inherited.set((0, 0));
+            self.floor.set(0);
+        }
+        self.retired_bytes.set(self.retired_bytes.get() + bytes);
+    }
+
+    /// Whether most of its memory is garbage: it holds four times what the live blocks need, if they are of the
+    /// average size. The cursor must be folded.
+    pub(crate) fn is_mostly_garbage(&self) -> bool {
+        let (bytes, blocks) = self.usage();
+        let bumped = self.past_bytes.get().0 + self.retired_bytes.get() + bytes;
+        let average = bumped / self.allocs.get().max(1);
+        blocks.saturating_mul(average) < (self.chunks.get() * CHUNK_BYTES) as u64 / 4
+    }
+
+    /// Bumps in the record's own cursor, for a thread that watches every call. Null if it does not fit.
+    pub(crate) fn bump_watched(&self, size: usize, align: usize) -> *mut u8 {
+        let cursor = self.within_limit(self.cursor.get());
+        if cursor.chunk.is_null() {
+            return ptr::null_mut();
+        }
+        // No sum overflows, as in `Thread::bump_from`.
+        let align = align.max(GRANULE);
+        let start = (cursor.bump + (align - 1)) & !(align - 1);
+        let new = start + ((size + (GRANULE - 1)) & !(GRANULE - 1));
+        if new > cursor.end.addr() {
+            return ptr::null_mut();
+        }
+        let cursor = Cursor { bump: new, ..cursor };
+        self.cursor.set(cursor);
+        // SAFETY: the arena is entered by the caller's thread.
+        unsafe { cursor.fold(1) };
+        self.allocs.set(self.allocs.get() + 1);
+        cursor.end.with_addr(start)
+    }
+
+    /// Counts a small object that goes to the slab instead.
+    pub(crate) fn count_outside(&self, size: usize) {
+        let (blocks, bytes) = self.outside.get();
+        self.outside.set((blocks + 1, bytes + size as u64));
+    }
+
+    /// Counts allocations by size from now on.
+    pub(crate) fn track(&self, recheck: bool) {
+        if let Some(tracker) = new_tracker() {
+            tracker.begin(recheck);
+            self.tracker.set(tracker);
+        }
+    }
+
+    /// The tracker, if the arena is tracked.
+    #[inline]
+    pub(crate) fn tracker(&self) -> Option<&'static Tracker> {
+        // SAFETY: trackers live for ever; this one belongs to the arena.
+        unsafe { self.tracker.get().as_ref() }
+    }
+
+    /// Ends the counting, if there is any. Returns the counts.
+    pub(crate) fn end_tracking(&self, look: impl FnOnce(&Tracker)) {
+        let Some(tracker) = self.tracker() else { return };
+        self.tracker.set(ptr::null());
+        look(tracker);
+        let mut unused = TRACKERS.lock();
+        tracker.next.set(unused.0);
+        unused.0 = tracker;
+    }
+
+    /// Whether the thread that has it entered takes the slow path for every allocation and free.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.tracker.get().is_null() || self.wiping.get()
     }
 
     /// A chunk of the reserve, for [`add_chunk`](Self::add_chunk).
@@ -199,7 +473,7 @@ impl Arena {
         Some(page)
     }
 
-    fn put_reserved(&self, page: &'static PageHeader) {
+    pub(crate) fn put_reserved(&self, page: &'static PageHeader) {
         page.next.set(self.reserve.get());
         self.reserve.set(page);
         self.reserved.set(self.reserved.get() + 1);
@@ -236,6 +510,11 @@ impl Arena {
         true
     }
 
+    /// How many empty chunks it has put aside.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.get()
+    }
+
     /// How many empty chunks it keeps in any case.
     pub(crate) fn keep(&self) -> usize {
         self.keep.get()
@@ -260,23 +539,28 @@ impl Arena {
             let live = chunk.used();
             if live != 0 {
                 let cursor = self.cursor.get();
-                let room = cursor.end.addr().saturating_sub(cursor.bump);
-                if keep > 0 && ptr::eq(cursor.chunk, chunk) && room >= WORTH_GOING_ON {
+                let room = CHUNK_BYTES.saturating_sub(cursor.passed() as usize);
+                let goes_on = keep > 0 && !self.wiping.get() && ptr::eq(cursor.chunk, chunk);
+                if goes_on && room >= WORTH_GOING_ON {
                     closed.escaped += live_blocks(chunk);
                     chunk.next.set(ptr::null());
+                    chunk.prev.set(ptr::null());
                     chunk.current.store(0, Ordering::Relaxed);
-                    next = cursor;
+                    next = Cursor { end: end_of(chunk), ..cursor };
                     continue;
                 }
                 // Before the count is handed over: who frees the last block may use the record again.
                 chunk.owner.store(NO_OWNER, Ordering::Relaxed);
                 chunk.current.store(0, Ordering::Relaxed);
+                PINNED.fetch_add(1, Ordering::Relaxed);
                 let remaining = chunk.remote.live.close(live);
                 if remaining != 0 {
                     closed.escaped += remaining as u64;
                     continue;
                 }
+                PINNED.fetch_sub(1, Ordering::Relaxed);
             }
+            overwrite(chunk);
             if self.reserved.get() < keep && live == 0 {
                 self.put_reserved(chunk);
             } else {
@@ -284,7 +568,7 @@ impl Arena {
             }
         }
         let (bytes, blocks) = self.inherited.get();
-        closed.bytes = closed.bytes.saturating_sub(bytes);
+        closed.bytes = closed.bytes.saturating_sub(bytes) + self.retired_bytes.get();
         closed.escaped = closed.escaped.saturating_sub(blocks);
         while self.reserved.get() > keep {
             let Some(chunk) = self.take_reserved() else { break };
@@ -296,9 +580,24 @@ impl Arena {
             next = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
         }
         self.cursor.set(next);
-        self.bypassed.set((0, 0));
+        let past = self.past_bytes.get();
+        self.past_bytes.set((past.0 + closed.bytes, past.1.max(closed.bytes)));
         self.begin();
         closed
+    }
+
+    /// Makes a record that was closed that of a new handle.
+    pub(crate) fn renew(&self, limit: u64, wiping: bool) {
+        self.past_bytes.set((0, 0));
+        self.allocs.set(0);
+        self.limit.set(limit);
+        if self.wiping.replace(wiping) != wiping {
+            // SAFETY: chunks are headers of the table.
+            if let Some(chunk) = unsafe { self.cursor.get().chunk.as_ref() } {
+                chunk.class.store(if wiping { WIPED } else { 0 }, Ordering::Relaxed);
+            }
+        }
+        self.begin();
     }
 
     /// Begins an arena on a record that was closed: finds out what is left in the chunk it goes on in, and starts over in it if
@@ -307,6 +606,11 @@ impl Arena {
         let cursor = self.cursor.get();
         self.inherited.set((0, 0));
         self.floor.set(0);
+        self.bypassed.set((0, 0));
+        self.bypassed_now.set(0);
+        self.outside.set((0, 0));
+        self.retired_bytes.set(0);
+        self.diverted.set(Diverted::No);
         // SAFETY: chunks are headers of the table.
         let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {
             return;
@@ -355,6 +659,24 @@ pub(crate) fn live_blocks(chunk: &PageHeader) -> u64 {
 
 /// A cursor at the start of a chunk.
 fn start(page: &PageHeader) -> Cursor {
-    let start = space::start_of(page);
-    Cursor { bump: start.addr(), end: start.wrapping_add(CHUNK_BYTES), chunk: page }
+    Cursor { bump: space::start_of(page).addr(), end: end_of(page), chunk: page }
 }
+
+/// Where bumping ends in a chunk.
+fn end_of(page: &PageHeader) -> *mut u8 {
+    space::start_of(page).wrapping_add(CHUNK_BYTES)
+}
+
+/// Overwrites what a chunk without live blocks holds: with zeros if it is to be wiped, and in debug builds with a pattern, so that
+/// a use of it is noticed.
+fn overwrite(chunk: &PageHeader) {
+    let wiped = chunk.class.load(Ordering::Relaxed) == WIPED;
+    if wiped || cfg!(all(debug_assertions, not(miri))) {
+        let bytes = chunk.carved.load(Ordering::Relaxed) as usize;
+        // SAFETY: the first `carved` bytes of the chunk were bumped through, and nothing in it is used any more.
+        unsafe { space::start_of(chunk).write_bytes(if wiped { 0 } else { POISON }, bytes.min(CHUNK_BYTES)) };
+    }
+}
+
+/// What debug builds overwrite the memory of a closed arena with.
+const POISON: u8 = 0xA5;

@@ -97,11 +97,17 @@ pub(crate) struct Config {
     pub slab_size: usize,
     /// Bytes of address space to ask for.
     pub reservation: usize,
+    /// Whether sizes whose blocks escape are placed outside of arenas.
+    pub pretenuring: bool,
 }
 
 impl Config {
-    pub(crate) const DEFAULT: Config =
-        Config { mode: Mode::Arena, slab_size: DEFAULT_SLAB_SIZE, reservation: DEFAULT_RESERVATION };
+    pub(crate) const DEFAULT: Config = Config {
+        mode: Mode::Arena,
+        slab_size: DEFAULT_SLAB_SIZE,
+        reservation: DEFAULT_RESERVATION,
+        pretenuring: true,
+    };
 }
 
 /// Whether `size` is a slab size that is accepted.

@@ -92,6 +92,15 @@ impl<A> Shockwave<A> {
         self
     }
 
+    /// Sets whether arenas learn which sizes outlive them (on if not set): then blocks of these sizes are allocated in the slab from
+    /// the start, and while survivors keep more than 1 MiB and a 16th of the program's memory, scopes leave everything to the
+    /// slab. Off, every small object goes to the arena that is entered, whatever it costs in memory.
+    #[must_use]
+    pub const fn with_pretenuring(mut self, on: bool) -> Self {
+        self.config.pretenuring = on;
+        self
+    }
+
     /// Calls the backing allocator with no arena entered, because it may allocate for itself, and counts what `traffic` makes
     /// of the result.
     #[inline]
@@ -118,8 +127,7 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// `size` and `align` must be those of a layout, the size not zero.
     #[inline(never)]
     unsafe fn alloc_entry(size: usize, align: usize, this: &Self) -> *mut u8 {
-        let block = thread::current().alloc(size, align);
-        if !block.is_null() {
+        if let Some(block) = thread::current().alloc(size, align) {
             return block;
         }
         // SAFETY: passed on.
@@ -155,8 +163,12 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// As [`GlobalAlloc::alloc`].
     #[cold]
     unsafe fn alloc_slow(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
-        let (block, clean) = if startup::ready(&this.config) && startup::mode() != Mode::Standard {
-            thread::current().alloc_slow(layout)
+        let thread = thread::current();
+        let block = thread.bump(layout.size(), layout.align());
+        let (block, clean) = if !block.is_null() {
+            (block, false)
+        } else if startup::ready(&this.config) && startup::mode() != Mode::Standard {
+            thread.alloc_slow(layout)
         } else {
             (ptr::null_mut(), false)
         };
@@ -234,8 +246,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let block = thread::current().alloc(layout.size(), layout.align());
-        if !block.is_null() {
+        if let Some(block) = thread::current().alloc(layout.size(), layout.align()) {
             // SAFETY: the block has at least this size.
             unsafe { block.write_bytes(0, layout.size()) };
             return block;

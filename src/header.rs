@@ -55,7 +55,7 @@ pub(crate) struct PageHeader {
     pub owner: AtomicUsize,
     /// Slab: the free list.
     pub free: Cell<*mut Block>,
-    /// Slab: blocks handed out, plus one while current. Chunk: allocations less local frees, wrapping.
+    /// Slab: blocks handed out, plus one while current. Chunk: allocations less frees by its owner, wrapping.
     pub used: AtomicU32,
     /// Slab: bytes carved into blocks so far. Chunk: bytes bumped through when it was left.
     pub carved: AtomicU32,
@@ -63,7 +63,7 @@ pub(crate) struct PageHeader {
     pub block_size: AtomicU32,
     /// A [`Kind`].
     kind: AtomicU8,
-    /// Slab: size class. Mid: index of the mid-size heap.
+    /// Slab: size class. Mid: index of the mid-size heap. Chunk: 1 if freed blocks are wiped.
     pub class: AtomicU8,
     /// Slab: 1 while its heap allocates from it, which is what `used` counts extra. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,

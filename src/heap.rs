@@ -14,6 +14,7 @@ use crate::size_class::CLASSES;
 use crate::space;
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::tenure::Tenure;
 
 /// Empty pages a heap keeps: 2 MiB. Above that half of them go back to the space.
 const SPARES_MAX: usize = 32;
@@ -24,6 +25,8 @@ const SPARES_MAX: usize = 32;
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none and marked full.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
+    /// Which sizes its thread's arenas leave to the slab. First, because allocating in an arena reads it.
+    pub(crate) tenure: Tenure,
     /// The page each class allocates from; the static empty page if there is none.
     current: [Cell<*const PageHeader>; CLASSES],
     /// Other pages of the class that are not full.
@@ -106,6 +109,7 @@ pub(crate) fn adopt() -> Option<&'static Heap> {
 impl Heap {
     const fn new(index: usize) -> Heap {
         Heap {
+            tenure: Tenure::new(),
             current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
             available: [const { Cell::new(ptr::null()) }; CLASSES],
             empty: [const { Cell::new(ptr::null()) }; CLASSES],

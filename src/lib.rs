@@ -58,6 +58,7 @@ mod space;
 mod startup;
 mod stats;
 mod sync;
+mod tenure;
 mod thread;
 mod trace;
 
@@ -65,7 +66,7 @@ mod trace;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use arena::{ArenaStats, RequestArena, warm_up};
+pub use arena::{ArenaBuilder, ArenaStats, RequestArena, current_arena_stats, warm_up};
 pub use config::{Mode, ParseModeError};
 pub use global::Shockwave;
 pub use scope::{ArenaGuard, outside_arena, with_request_arena};

@@ -33,6 +33,8 @@ pub fn stats() -> Stats {
         stats.escaped_blocks += counters.escaped_blocks.get();
         stats.bypassed_blocks += counters.bypassed_blocks.get();
         stats.bypassed_bytes += counters.bypassed_bytes.get();
+        stats.pretenured_blocks += counters.outside_blocks.get();
+        stats.pretenured_bytes += counters.outside_bytes.get();
         stats.layout_mismatches += counters.mismatches.get();
         stats.open_arenas += counters.arenas_released.get();
     }

@@ -55,6 +55,15 @@ static SPACE: Lock<Space> = Lock::new(Space {
 /// Lists of free runs: one per length below 32, then one per doubling.
 const BINS: usize = 31 + 27;
 
+/// Pages handed out at least once: a copy of what the space knows, to be read without its lock.
+static FRONTIER: AtomicUsize = AtomicUsize::new(0);
+
+/// Pages that have been in use at some time: a measure of how big the program is.
+#[inline]
+pub(crate) fn pages_ever_used() -> usize {
+    FRONTIER.load(Ordering::Relaxed)
+}
+
 struct Space {
     /// Pages of the reservation, the table's own included.
     pages: usize,
@@ -457,6 +466,7 @@ impl Space {
             }
         }
         self.frontier = end;
+        FRONTIER.store(end - self.table(), Ordering::Relaxed);
         true
     }
 

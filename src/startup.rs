@@ -3,7 +3,7 @@
 use crate::config::{self, Config, Mode};
 use crate::invariant::say;
 use crate::size_class::{self, SMALL_MAX};
-use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::{heap, space, trace};
 
 /// What the fast path of an allocation reads. One static, because finding one costs a load in itself.
@@ -16,6 +16,15 @@ pub(crate) struct Routes {
 }
 
 static ROUTES: Routes = Routes { small_limit: AtomicUsize::new(0), class_of: size_class::CLASS_OF };
+
+/// Whether sizes whose blocks escape are placed outside of arenas.
+static PRETENURES: AtomicBool = AtomicBool::new(true);
+
+/// Whether arenas learn from what escapes, and keep away from what pins too much.
+#[inline]
+pub(crate) fn pretenures() -> bool {
+    PRETENURES.load(Ordering::Relaxed)
+}
 
 /// The size class of a request whose extent is below the limit; `None` sends it to the slow path.
 #[inline]
@@ -113,6 +122,7 @@ fn start(config: &Config) -> bool {
     let mut config = *config;
     read_environment(&mut config);
     heap::set_slab_size(config.slab_size);
+    PRETENURES.store(config.pretenuring, Ordering::Relaxed);
     if MODE_SET.load(Ordering::Relaxed) == 0 {
         MODE.store(config.mode as u8, Ordering::Relaxed);
     }

@@ -45,6 +45,8 @@ pub(crate) struct Counters {
     pub arena_bytes: Counter,
     pub bypassed_blocks: Counter,
     pub bypassed_bytes: Counter,
+    pub outside_blocks: Counter,
+    pub outside_bytes: Counter,
     pub escaped_blocks: Counter,
     pub mismatches: Counter,
     /// Bytes, escaped and bypassed blocks that the trace has reported.
@@ -67,6 +69,8 @@ impl Counters {
             arena_bytes: Counter::new(),
             bypassed_blocks: Counter::new(),
             bypassed_bytes: Counter::new(),
+            outside_blocks: Counter::new(),
+            outside_bytes: Counter::new(),
             escaped_blocks: Counter::new(),
             mismatches: Counter::new(),
             traced: [const { Counter::new() }; 3],
@@ -130,8 +134,16 @@ impl Counters {
         })
     }
 
-    /// Counts an arena that was closed, with what bypassed it: blocks and bytes.
-    pub(crate) fn arena(&self, closed: Closed, bypassed: (u64, u64), add: impl Fn(&Counter, u64)) {
+    /// Counts an arena that was closed, with what bypassed it and what was placed outside: blocks and bytes.
+    pub(crate) fn arena(
+        &self,
+        closed: Closed,
+        bypassed: (u64, u64),
+        outside: (u64, u64),
+        add: impl Fn(&Counter, u64),
+    ) {
+        add(&self.outside_blocks, outside.0);
+        add(&self.outside_bytes, outside.1);
         add(&self.arenas_closed, 1);
         add(&self.arena_bytes, closed.bytes);
         add(&self.escaped_blocks, closed.escaped);
@@ -202,6 +214,10 @@ pub struct Stats {
     pub bypassed_blocks: u64,
     /// Bytes of these.
     pub bypassed_bytes: u64,
+    /// Small objects allocated in an arena's scope that were placed in the slab, because their size tends to escape.
+    pub pretenured_blocks: u64,
+    /// Bytes of these.
+    pub pretenured_bytes: u64,
     /// Chunks that escaped blocks keep at the moment.
     pub pinned_chunks: u64,
     /// Bytes of these chunks.

@@ -20,6 +20,7 @@ use crate::outbox::{self, Outbox};
 use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
+use crate::tenure::{GRANULE, STEP_MAX, Tenure};
 use crate::{invariant, large, mid, page, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
@@ -28,6 +29,10 @@ pub(crate) const DEPTH_MAX: usize = 32;
 /// Stands for "no arena entered": the owner of no page.
 const NO_ARENA: usize = 1;
 
+/// Added to the address of an entered arena whose every allocation and free takes the slow path, so that it is the owner of no
+/// page either.
+const WATCHED: usize = 2;
+
 /// A growing arena block above this size in bytes moves out of the arena: the copies that growth leaves behind would
 /// spread the request over more cache lines than they save.
 const GROW_IN_ARENA_MAX: usize = 1 << 10;
@@ -35,9 +40,6 @@ const GROW_IN_ARENA_MAX: usize = 1 << 10;
 /// A request above this size in bytes that does not fit the rest of the current chunk goes to the slab instead of
 /// wasting that rest.
 const NEW_CHUNK_MAX: usize = 2 << 10;
-
-/// Blocks of an arena begin and end at multiples of this many bytes.
-const GRANULE: usize = 8;
 
 /// `size` rounded up to granules.
 #[inline]
@@ -56,14 +58,16 @@ pub(crate) struct Thread {
     alloc_heap: Cell<*const Heap>,
     /// The thread's heap; frees of its blocks are local. [`EMPTY_HEAP`] owns nothing.
     heap: Cell<*const Heap>,
-    /// Address of the arena record that is entered, or [`NO_ARENA`].
+    /// Address of the arena record that is entered, perhaps with [`WATCHED`], or [`NO_ARENA`].
     arena: Cell<usize>,
-    /// The arena's cursor, see [`Cursor`]; fits nothing while no arena is entered.
+    /// The arena's cursor, see [`Cursor`]; fits nothing while no arena is entered, or one that is watched or diverted: then the
+    /// cursor stays in the record.
     bump: Cell<usize>,
     end: Cell<*mut u8>,
-    /// Blocks bumped in the current chunk since the cursor was loaded, less those freed in it, wrapping. Frees in earlier
-    /// chunks are counted in their headers.
-    live: Cell<u32>,
+    /// Blocks bumped in the current chunk, and freed in it, since the cursor was loaded, wrapping. Frees in earlier chunks
+    /// are counted in their headers.
+    allocs: Cell<u32>,
+    frees: Cell<u32>,
     chunk: Cell<*const PageHeader>,
     phase: Cell<Phase>,
     /// Scopes, innermost last.
@@ -128,7 +132,8 @@ impl Thread {
             arena: Cell::new(NO_ARENA),
             bump: Cell::new(0),
             end: Cell::new(ptr::null_mut()),
-            live: Cell::new(0),
+            allocs: Cell::new(0),
+            frees: Cell::new(0),
             chunk: Cell::new(ptr::null()),
             phase: Cell::new(Phase::New),
             depth: Cell::new(0),
@@ -140,48 +145,55 @@ impl Thread {
 
     // ---- allocation ---------------------------------------------------------------------------------------------
 
-    /// Allocates a small block, or null if that takes more than a few instructions.
+    /// Allocates a small block; `None` if that takes more than a few instructions.
     #[inline]
-    pub(crate) fn alloc(&self, size: usize, align: usize) -> *mut u8 {
-        if self.bump.get() != 0 {
-            // What is too big for a size class does not go to the arena either, even if it fits the chunk.
-            return if size <= SMALL_MAX { self.bump(size, align) } else { ptr::null_mut() };
+    pub(crate) fn alloc(&self, size: usize, align: usize) -> Option<*mut u8> {
+        let bump = self.bump.get();
+        if bump != 0 {
+            if size > STEP_MAX || align > GRANULE {
+                return None;
+            }
+            // The cursor is a multiple of the granule. Nothing but one addition stands between loading and storing it, because
+            // the next allocation waits for that. The step is too much for any chunk if the size belongs outside.
+            return self.bump_by(bump, self.tenure().step(size));
         }
-        match startup::route(size_class::extent(size, align)) {
-            // SAFETY: the heap is the thread's own or the empty one.
-            Some(class) => unsafe { (*self.alloc_heap.get()).alloc(class) },
-            None => ptr::null_mut(),
-        }
+        let class = startup::route(size_class::extent(size, align))?;
+        // SAFETY: the heap is the thread's own or the empty one.
+        let block = unsafe { (*self.alloc_heap.get()).alloc(class) };
+        (!block.is_null()).then_some(block)
     }
 
-    /// Allocates from the arena's current chunk, or null.
+    /// What the thread's heap knows about sizes.
     #[inline]
-    fn bump(&self, size: usize, align: usize) -> *mut u8 {
-        // The cursor is a multiple of the granule. Nothing but one addition stands between loading and storing it, because
-        // the next allocation waits for that.
-        if align > GRANULE { self.bump_aligned(size, align) } else { self.bump_from(self.bump.get(), size) }
+    fn tenure(&self) -> &'static Tenure {
+        // SAFETY: never null; heaps live for ever.
+        unsafe { &(*self.heap.get()).tenure }
     }
 
-    /// [`Thread::bump`] for an alignment above the granule.
-    #[cold]
-    #[inline(never)]
-    fn bump_aligned(&self, size: usize, align: usize) -> *mut u8 {
-        self.bump_from((self.bump.get() + (align - 1)) & !(align - 1), size)
+    /// Allocates any small block from the arena's current chunk, or null.
+    pub(crate) fn bump(&self, size: usize, align: usize) -> *mut u8 {
+        let bump = self.bump.get();
+        // What is too big for a size class does not go to the arena either, even if it fits the chunk.
+        if bump == 0 || size > SMALL_MAX || self.tenure().is_outside(size) {
+            return ptr::null_mut();
+        }
+        let align = align.max(GRANULE);
+        self.bump_by((bump + (align - 1)) & !(align - 1), granules(size)).unwrap_or(ptr::null_mut())
     }
 
-    /// Hands out `size` bytes at `start`, which is at or behind the cursor, if they fit the chunk.
+    /// Hands out `step` bytes at `start`, which is at or behind the cursor, if they fit the chunk.
     // No sum overflows: the cursor is an address in the reservation or 0, and a layout's size and alignment are at most
     // half the address space.
     #[inline]
-    fn bump_from(&self, start: usize, size: usize) -> *mut u8 {
-        let new = start + granules(size);
+    fn bump_by(&self, start: usize, step: usize) -> Option<*mut u8> {
+        let new = start + step;
         let end = self.end.get();
         if new > end.addr() {
-            return ptr::null_mut();
+            return None;
         }
         self.bump.set(new);
-        self.live.set(self.live.get().wrapping_add(1));
-        end.with_addr(start)
+        self.allocs.set(self.allocs.get().wrapping_add(1));
+        Some(end.with_addr(start))
     }
 
     /// Allocates any block from the reservation; null if the backing allocator has to serve it. Says whether the memory
@@ -198,15 +210,9 @@ impl Thread {
             return self.alloc_big(layout);
         }
         if self.arena.get() != NO_ARENA {
-            let block = self.bump(size, align);
+            let block = self.alloc_in_arena(size, align);
             if !block.is_null() {
                 return (block, false);
-            }
-            if (self.chunk.get().is_null() || size <= NEW_CHUNK_MAX) && self.refill() {
-                let block = self.bump(size, align);
-                if !block.is_null() {
-                    return (block, false);
-                }
             }
         }
         (self.alloc_small_outside(extent), false)
@@ -241,6 +247,45 @@ impl Thread {
         }
     }
 
+    /// Allocates a small block in the entered arena where the cursor in this record did not do. Null if it goes to the slab.
+    fn alloc_in_arena(&self, size: usize, align: usize) -> *mut u8 {
+        let Some(arena) = self.entered_arena() else { return ptr::null_mut() };
+        if arena.is_diverted() {
+            return ptr::null_mut();
+        }
+        if self.arena.get() & WATCHED != 0 {
+            return self.alloc_watched(arena, size, align);
+        }
+        if self.tenure().is_outside(size) {
+            arena.count_outside(size);
+            return ptr::null_mut();
+        }
+        if (self.chunk.get().is_null() || size <= NEW_CHUNK_MAX) && self.refill() {
+            return self.bump(size, align);
+        }
+        ptr::null_mut()
+    }
+
+    /// [`Thread::alloc_in_arena`] for an arena that is watched.
+    fn alloc_watched(&self, arena: &'static Arena, size: usize, align: usize) -> *mut u8 {
+        let tracker = arena.tracker();
+        if tracker.is_some_and(|tracker| tracker.is_outside(self.tenure(), size)) {
+            arena.count_outside(size);
+            return ptr::null_mut();
+        }
+        let mut block = arena.bump_watched(size, align);
+        if block.is_null() && self.refill() {
+            block = arena.bump_watched(size, align);
+        }
+        if let Some(tracker) = tracker.filter(|_| !block.is_null())
+            && !tracker.allocated(size)
+        {
+            arena.end_tracking(|_| {});
+            self.sync_entered();
+        }
+        block
+    }
+
     fn alloc_big(&self, layout: Layout) -> (*mut u8, bool) {
         let (size, align) = (layout.size(), layout.align());
         let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
@@ -254,6 +299,11 @@ impl Thread {
         if let Some(arena) = self.entered_arena().filter(|_| !allocated.0.is_null()) {
             let (blocks, bytes) = arena.bypassed.get();
             arena.bypassed.set((blocks + 1, bytes + size as u64));
+            arena.bypassed_now.set(arena.bypassed_now.get() + size as u64);
+            if arena.limit.get() != u64::MAX {
+                // The end that the limit sets has moved.
+                self.sync_entered();
+            }
         }
         allocated
     }
@@ -273,7 +323,7 @@ impl Thread {
         if ptr.addr() ^ bump >= PAGE_SIZE {
             return false;
         }
-        self.live.set(self.live.get().wrapping_sub(1));
+        self.frees.set(self.frees.get().wrapping_add(1));
         // If the block is the top one its memory is free again. No branch: it would be mispredicted.
         let top = ptr.addr().wrapping_add(granules(layout.size())) == bump;
         self.bump.set(if top { ptr.addr() } else { bump });
@@ -307,10 +357,42 @@ impl Thread {
             }
         } else if owner == self.arena.get() {
             // An earlier chunk of the arena that is entered.
-            header.set_used(header.used().wrapping_sub(1));
+            let used = header.used().wrapping_sub(1);
+            header.set_used(used);
+            if used == 0 {
+                self.chunk_emptied(header);
+            }
         } else {
             // SAFETY: passed on.
             unsafe { dealloc_slow(ptr, layout, header) };
+        }
+    }
+
+    /// An earlier chunk of the entered arena, whose header counts exactly, has no live block any more.
+    #[cold]
+    fn chunk_emptied(&self, header: &'static PageHeader) {
+        let (Some(arena), Some(heap)) = (self.entered_arena(), self.attached()) else { return };
+        // What `warm_up` gave it, besides a chunk it may have gone on in, is used in the order in which it was touched.
+        let warmed = if arena.keep() == 0 { 0 } else { arena.keep() + 1 };
+        let reusable = arena.chunks.get() > warmed && chunk::live_blocks(header) == 0;
+        if reusable && arena.remove_chunk(header) {
+            if arena.reserved() == 0 { arena.put_reserved(header) } else { heap.give_page(header) }
+        }
+    }
+
+    /// A block of the watched arena that is entered, in the page of `header`, became smaller in place.
+    fn watched_shrunk(&self, header: &PageHeader, ptr: *const u8, old_size: usize) {
+        if header.owner.load(Ordering::Relaxed) | WATCHED == self.arena.get()
+            && let Some(tracker) = self.entered_arena().and_then(Arena::tracker)
+        {
+            tracker.shrunk(ptr.addr(), old_size);
+        }
+    }
+
+    /// A block too big for arenas was freed. It counts for the entered arena as if it were one of those that bypassed it.
+    fn bypassed_freed(&self, size: usize) {
+        if let Some(arena) = self.entered_arena() {
+            arena.bypassed_now.set(arena.bypassed_now.get().saturating_sub(size as u64));
         }
     }
 
@@ -341,6 +423,9 @@ impl Thread {
         new_size: usize,
     ) -> *mut u8 {
         if header.owner.load(Ordering::Relaxed) == self.arena.get() {
+            if self.tenure().is_outside(new_size.min(SMALL_MAX)) && new_size > layout.size() {
+                return ptr::null_mut();
+            }
             let top = ptr.addr().wrapping_add(granules(layout.size())) == self.bump.get();
             let end = ptr.addr().wrapping_add(granules(new_size));
             if top && new_size <= SMALL_MAX && end <= self.end.get().addr() && !self.is_inherited(ptr) {
@@ -356,7 +441,8 @@ impl Thread {
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
     /// stays out of it. Null if the backing allocator has to serve it.
     pub(crate) fn alloc_for_move(&self, header: &PageHeader, ptr: *const u8, layout: Layout) -> *mut u8 {
-        let in_arena = header.owner.load(Ordering::Relaxed) == self.arena.get() && !self.is_inherited(ptr);
+        let owner = header.owner.load(Ordering::Relaxed);
+        let in_arena = owner == self.arena.get() & !WATCHED && !self.is_inherited(ptr);
         if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             let block = self.bump(layout.size(), layout.align());
             return if block.is_null() { self.alloc_slow(layout).0 } else { block };
@@ -466,22 +552,49 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
                 }
             }
         }
-        Kind::Chunk => {
-            if header.remote.live.free_remote() {
-                // The arena is closed and this was the last block.
-                thread.give_page(header);
-            }
-        }
         // SAFETY: passed on.
-        Kind::Mid => unsafe { mid::dealloc(header, ptr) },
-        Kind::Large => large::dealloc(header),
+        Kind::Chunk => unsafe { dealloc_in_other_chunk(thread, ptr, layout, header) },
+        Kind::Mid => {
+            thread.bypassed_freed(layout.size());
+            // SAFETY: passed on.
+            unsafe { mid::dealloc(header, ptr) };
+        }
+        Kind::Large => {
+            thread.bypassed_freed(layout.size());
+            large::dealloc(header);
+        }
         Kind::Free | Kind::Spare | Kind::Meta => {
             invariant::fatal("free of a block that does not exist, or twice")
         }
     }
 }
 
-/// [`Thread::resize`] for a block that is not of the entered arena.
+/// Frees a block of a chunk that is not of the entered arena, or of one that is watched.
+///
+/// # Safety
+///
+/// As [`Thread::dealloc`].
+unsafe fn dealloc_in_other_chunk(thread: &Thread, ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
+    // SAFETY: passed on.
+    unsafe { chunk::wipe_freed(header, ptr, layout.size()) };
+    if header.owner.load(Ordering::Relaxed) | WATCHED == thread.arena.get()
+        && let Some(arena) = thread.entered_arena()
+    {
+        if let Some(tracker) = arena.tracker() {
+            tracker.freed(ptr.addr(), layout.size());
+        }
+        let used = header.used().wrapping_sub(1);
+        header.set_used(used);
+        if used == 0 {
+            thread.chunk_emptied(header);
+        }
+    } else if chunk::free_remote(header) {
+        // The arena is closed and this was the last block.
+        thread.give_page(header);
+    }
+}
+
+/// [`Thread::resize`] for a block that is not of the entered arena, or of one that is watched.
 ///
 /// # Safety
 ///
@@ -499,7 +612,10 @@ unsafe fn resize_elsewhere(
             let fits = new_size <= block && (new_size > block / 2 || new_size >= layout.size());
             if fits { ptr } else { ptr::null_mut() }
         }
-        Kind::Chunk if new_size <= layout.size() => ptr,
+        Kind::Chunk if new_size <= layout.size() => {
+            current().watched_shrunk(header, ptr, layout.size());
+            ptr
+        }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
             // SAFETY: passed on.
             if unsafe { mid::resize(header, ptr, new_size) } { ptr } else { ptr::null_mut() }

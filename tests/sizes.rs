@@ -12,8 +12,9 @@ use common::{Block, Live, Rng, alone, layout};
 
 mod common;
 
+// Without pretenuring, so that what is allocated in a scope is in its arena.
 #[global_allocator]
-static GLOBAL: Shockwave = Shockwave::new();
+static GLOBAL: Shockwave = Shockwave::new().with_pretenuring(false);
 
 /// Where blocks are to come from.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -21,8 +21,9 @@ use std::sync::{Mutex, MutexGuard};
 use churn::{Block, Random, poison};
 use shockwave_alloc::{ArenaGuard, RequestArena, Shockwave, Stats, stats, with_request_arena};
 
+// Without pretenuring, so that what is allocated in a scope is in its arena.
 #[global_allocator]
-static GLOBAL: Shockwave = Shockwave::new();
+static GLOBAL: Shockwave = Shockwave::new().with_pretenuring(false);
 
 /// Statistics are the process's, so tests run one at a time.
 fn alone() -> MutexGuard<'static, ()> {

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use shockwave_alloc::{Shockwave, with_request_arena};
 
+// Without pretenuring, so that what is allocated in a scope is in its arena.
 #[global_allocator]
-static GLOBAL: Shockwave = Shockwave::new();
+static GLOBAL: Shockwave = Shockwave::new().with_pretenuring(false);
 
 /// What the child does: 25 arenas on one thread, each with one block that escapes and one object that is too big.
 fn work() {

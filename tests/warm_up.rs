@@ -4,8 +4,9 @@ use std::hint::black_box;
 
 use shockwave_alloc::{Mode, RequestArena, Shockwave, set_mode, stats, warm_up};
 
+// Without pretenuring, so that what is allocated in a scope is in its arena.
 #[global_allocator]
-static GLOBAL: Shockwave = Shockwave::new();
+static GLOBAL: Shockwave = Shockwave::new().with_pretenuring(false);
 
 const ARENAS: usize = 300;
 const BYTES: usize = 100 << 10;

@@ -2,11 +2,12 @@
 
 use core::ptr;
 
-use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, Thread};
-use crate::chunk::{self, Arena, Cursor};
+use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, Thread, WATCHED};
+use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
-use crate::{space, trace};
+use crate::tenure::Start;
+use crate::{space, startup, trace};
 
 impl Thread {
     /// Enters an arena, or with `None` steps outside of any.
@@ -86,8 +87,8 @@ impl Thread {
         ptr::from_ref(self).addr()
     }
 
-    /// A record for a new arena.
-    pub(crate) fn new_arena(&self) -> Option<&'static Arena> {
+    /// A record for a new arena with a soft limit in bytes; `wiping` if freed blocks are to be overwritten.
+    pub(crate) fn new_arena(&self, limit: u64, wiping: bool) -> Option<&'static Arena> {
         let heap = self.attach()?;
         // SAFETY: records live for ever; those in the list belong to this heap.
         let arena = match unsafe { heap.arenas.get().as_ref() } {
@@ -98,9 +99,27 @@ impl Thread {
             }
             None => chunk::new_record()?,
         };
-        arena.begin();
+        arena.renew(limit, wiping);
+        self.prepare(arena, heap);
         heap.counters.arenas_opened.add(1);
         Some(arena)
+    }
+
+    /// Decides how an arena begins.
+    #[inline]
+    fn prepare(&self, arena: &'static Arena, heap: &Heap) {
+        if !startup::pretenures() {
+            return;
+        }
+        if chunk::pressure() == Pressure::Full {
+            arena.diverted.set(Diverted::ByWaste);
+            return;
+        }
+        match heap.tenure.start() {
+            Start::Ordinary => {}
+            Start::Tracked => arena.track(false),
+            Start::Recheck => arena.track(true),
+        }
     }
 
     /// Makes `arenas` unused records ready for `bytes_each` bytes. Returns how many it could.
@@ -135,7 +154,11 @@ impl Thread {
 
     /// Ends what an arena holds; the record stays the caller's.
     pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
-        self.close(arena, arena.keep().max(1))
+        let closed = self.close(arena, arena.keep().max(1));
+        if let Some(heap) = self.attached() {
+            self.prepare(arena, heap);
+        }
+        closed
     }
 
     /// Ends an arena and takes its record back.
@@ -166,15 +189,23 @@ impl Thread {
         if arena.is_entered() {
             self.evict(arena);
         }
-        let bypassed = arena.bypassed.get();
+        let (bypassed, outside) = (arena.bypassed.get(), arena.outside.get());
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
+        arena.end_tracking(|tracker| {
+            if let Some(heap) = self.attached() {
+                heap.tenure.learn(tracker, closed.escaped > 0, chunk::pressure() > Pressure::Low);
+            }
+        });
         match self.attached() {
             Some(heap) => {
-                heap.counters.arena(closed, bypassed, Counter::add);
+                if closed.escaped > 0 {
+                    heap.tenure.note_escapes();
+                }
+                heap.counters.arena(closed, bypassed, outside, Counter::add);
                 trace::arena_closed(heap.index, &heap.counters);
             }
-            None => UNATTACHED.arena(closed, bypassed, Counter::add_shared),
+            None => UNATTACHED.arena(closed, bypassed, outside, Counter::add_shared),
         }
         closed
     }
@@ -197,9 +228,10 @@ impl Thread {
         self.push_frame(None)
     }
 
-    pub(super) fn entered_arena(&self) -> Option<&'static Arena> {
+    pub(crate) fn entered_arena(&self) -> Option<&'static Arena> {
         // SAFETY: the address is that of a record, which lives for ever.
-        (self.arena.get() != NO_ARENA).then(|| unsafe { &*space::at(self.arena.get()).cast::<Arena>() })
+        (self.arena.get() != NO_ARENA)
+            .then(|| unsafe { &*space::at(self.arena.get() & !WATCHED).cast::<Arena>() })
     }
 
     /// Whether a block of the entered arena's record was there before the arena began.
@@ -218,16 +250,19 @@ impl Thread {
         self.bump.set(cursor.bump);
         self.end.set(cursor.end);
         self.chunk.set(cursor.chunk);
-        self.live.set(0);
+        self.allocs.set(0);
+        self.frees.set(0);
         self.alloc_heap.set(alloc_heap);
     }
 
     /// Writes the cursor back to the record of the entered arena, if there is one.
     fn park(&self) {
-        if let Some(arena) = self.entered_arena() {
+        if let Some(arena) = self.entered_arena().filter(|_| !self.chunk.get().is_null()) {
             let cursor = self.cursor();
+            let (allocs, frees) = (self.allocs.replace(0), self.frees.replace(0));
             // SAFETY: an entered arena is this thread's.
-            unsafe { cursor.fold(self.live.replace(0)) };
+            unsafe { cursor.fold(allocs.wrapping_sub(frees)) };
+            arena.allocs.set(arena.allocs.get() + u64::from(allocs));
             arena.cursor.set(cursor);
         }
     }
@@ -235,19 +270,45 @@ impl Thread {
     /// Takes the cursor from an arena's record.
     fn load(&self, arena: Option<&'static Arena>) {
         match arena {
-            Some(arena) => self.set_cursor(arena.address(), arena.cursor.get(), &raw const EMPTY_HEAP),
+            Some(arena) if arena.is_diverted() => {
+                self.set_cursor(arena.address(), Cursor::NONE, self.heap.get());
+            }
+            Some(arena) if arena.is_watched() => {
+                self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
+            }
+            Some(arena) => {
+                let cursor = arena.within_limit(arena.cursor.get());
+                self.set_cursor(arena.address(), cursor, &raw const EMPTY_HEAP);
+            }
             None => self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get()),
         }
     }
 
-    /// Gives the entered arena a new chunk. Returns whether there was one.
+    /// Makes room in the entered arena: in its newest chunk, if that holds nothing any more, or in another. Returns whether there is
+    /// room; if not the arena may be diverted now.
     pub(super) fn refill(&self) -> bool {
         let (Some(arena), Some(heap)) = (self.entered_arena(), self.attach()) else { return false };
-        let Some(page) = arena.take_reserved().or_else(|| heap.take_page()) else { return false };
         self.park();
-        let cursor = arena.add_chunk(page, self.chunk.get());
-        arena.cursor.set(cursor);
+        let chunks = arena.chunks.get();
+        let room = if arena.over_limit() || arena.ends_at_limit() {
+            arena.diverted.set(Diverted::ByLimit);
+            false
+        } else if chunks >= GARBAGE_CHUNKS && chunks.is_power_of_two() && arena.is_mostly_garbage() {
+            arena.diverted.set(Diverted::ByWaste);
+            false
+        } else if arena.restart_chunk() {
+            true
+        } else if let Some(page) = arena.take_reserved().or_else(|| heap.take_page()) {
+            let newest = arena.cursor.get().chunk;
+            arena.cursor.set(arena.add_chunk(page, newest));
+            true
+        } else {
+            false
+        };
         self.load(Some(arena));
-        true
+        room
     }
 }
+
+/// From this many chunks on an arena is asked whether it holds mostly garbage: 1 MiB.
+const GARBAGE_CHUNKS: usize = 16;

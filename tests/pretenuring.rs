@@ -1,0 +1,184 @@
+//! Pretenuring: what escapes again and again is placed outside of arenas, and survivors keep little memory.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::{Mutex, MutexGuard};
+
+use shockwave_alloc::{RequestArena, Shockwave, Stats, current_arena_stats, stats, with_request_arena};
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+/// Tests count over the whole process, so one runs at a time.
+fn alone() -> (MutexGuard<'static, ()>, Stats) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    (guard, stats())
+}
+
+/// A small sequence of numbers that looks random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// A block of `size` bytes that carries its number in every byte.
+fn block(number: usize, size: usize) -> Box<[u8]> {
+    vec![number as u8; size].into_boxed_slice()
+}
+
+fn verify(number: usize, block: &[u8]) {
+    assert!(block.iter().all(|&byte| byte == number as u8), "block {number} has changed");
+}
+
+/// A request of some 4 KiB in 40 objects, of which one of `kept` bytes is returned.
+fn request(number: usize, kept: usize) -> Box<[u8]> {
+    with_request_arena(|| {
+        let scratch: Vec<Box<[u8]>> = (0..39).map(|part| block(part, 40 + part % 5 * 32)).collect();
+        let kept = block(number, kept);
+        black_box(&scratch);
+        kept
+    })
+}
+
+/// Bytes of pages that hold live blocks: of the slab, and chunks that are pinned.
+fn held(since: &Stats) -> u64 {
+    let now = stats();
+    (now.slab_pages - since.slab_pages) * (64 << 10) + now.pinned_bytes - since.pinned_bytes
+}
+
+#[test]
+fn four_hundred_thousand_requests_that_keep_100_bytes_in_a_cache() {
+    const CACHE: usize = 100_000;
+    let requests = if cfg!(debug_assertions) { 200_000 } else { 400_000 };
+    std::thread::spawn(move || {
+        let (_alone, before) = alone();
+        let mut cache: VecDeque<Box<[u8]>> = VecDeque::with_capacity(CACHE + 1);
+        for number in 0..requests {
+            cache.push_back(request(number, 100));
+            if cache.len() > CACHE {
+                verify(number - CACHE, &cache.pop_front().expect("full"));
+            }
+        }
+        let kept = (CACHE * 100) as u64;
+        assert!(held(&before) < kept * 3 / 2, "{} bytes for {kept}", held(&before));
+        for (index, block) in cache.iter().enumerate() {
+            verify(requests - CACHE + index, block);
+        }
+    })
+    .join()
+    .expect("the requests");
+}
+
+#[test]
+fn survivors_of_random_sizes_and_lifetimes_stay_within_bounds() {
+    std::thread::spawn(|| {
+        let (_alone, before) = alone();
+        let mut numbers = Numbers(7);
+        let mut cache: Vec<(usize, Box<[u8]>)> = Vec::with_capacity(20_000);
+        let mut kept = 0;
+        for number in 0..200_000 {
+            if numbers.below(10) < 3 {
+                let size = 16 + numbers.below(1000);
+                let entry = (number, request(number, size));
+                kept += size;
+                if cache.len() < 20_000 {
+                    cache.push(entry);
+                } else {
+                    let place = numbers.below(cache.len());
+                    let (number, old) = std::mem::replace(&mut cache[place], entry);
+                    verify(number, &old);
+                    kept -= old.len();
+                }
+            } else {
+                verify(number, &request(number, 100));
+            }
+        }
+        let held = held(&before);
+        // The slab alone needs 1.5 times as much as it keeps here.
+        assert!(held < kept as u64 * 7 / 4, "{held} bytes for {kept}\n{}", stats());
+        cache.iter().for_each(|(number, block)| verify(*number, block));
+    })
+    .join()
+    .expect("the requests");
+}
+
+#[test]
+fn a_size_that_no_longer_escapes_comes_back_into_the_arena() {
+    std::thread::spawn(|| {
+        let (_alone, _) = alone();
+        let in_arena = || {
+            with_request_arena(|| {
+                let block = black_box(block(1, 104));
+                let stats = current_arena_stats().expect("entered");
+                drop(block);
+                stats.pretenured_blocks == 0
+            })
+        };
+        let kept: Vec<Box<[u8]>> = (0..1000).map(|number| request(number, 104)).collect();
+        assert!(!in_arena(), "a size that always escapes stays outside");
+        drop(kept);
+        let back = (0..100_000).position(|_| in_arena());
+        assert!(back.is_some_and(|rounds| rounds > 0), "{back:?}");
+        let share = (0..1000).filter(|_| in_arena()).count();
+        assert!(share > 900, "{share} of 1000");
+    })
+    .join()
+    .expect("the requests");
+}
+
+#[test]
+fn shrunk_and_grown_survivors_are_recognised() {
+    std::thread::spawn(|| {
+        let (_alone, _) = alone();
+        let mut kept = Vec::with_capacity(4000);
+        let request = |grow: bool| {
+            with_request_arena(|| {
+                let mut text = String::with_capacity(if grow { 24 } else { 600 });
+                text.push_str("survives");
+                if grow {
+                    text.reserve_exact(700);
+                } else {
+                    text.shrink_to(500);
+                }
+                (text, current_arena_stats().expect("entered").pretenured_blocks)
+            })
+        };
+        let mut outside = 0;
+        for number in 0..4000 {
+            let (text, pretenured) = request(number % 2 == 0);
+            assert_eq!(text, "survives");
+            outside += u64::from(number >= 2000 && pretenured > 0);
+            kept.push(text);
+        }
+        // What shrinks in place was allocated with 600 bytes, and that is the size to go by; what has grown moves out.
+        assert!(outside > 900, "{outside}");
+        let pinned = stats().pinned_bytes;
+        assert!(pinned < 4 << 20, "{pinned}");
+    })
+    .join()
+    .expect("the requests");
+}
+
+#[test]
+fn an_arena_that_allocates_without_end_is_not_tracked_for_ever() {
+    std::thread::spawn(|| {
+        let (_alone, _) = alone();
+        let kept: Vec<Box<[u8]>> = (0..3).map(|number| request(number, 200)).collect();
+        let arena = RequestArena::new();
+        arena.run(|| {
+            for number in 0..50_000 {
+                verify(number, &black_box(block(number, 56)));
+            }
+        });
+        // Untracked, a block that is freed at once gives its place back.
+        assert!(arena.stats().bytes < 1 << 20, "{arena:?}");
+        kept.iter().enumerate().for_each(|(number, block)| verify(number, block));
+    })
+    .join()
+    .expect("the requests");
+}
