@@ -269,7 +269,7 @@ fn stats_of(record: &chunk::Arena) -> ArenaStats {
     let (bytes, blocks) = record.usage();
     let begun = bytes + record.retired_bytes.get();
     let (past, peak) = record.past_bytes.get();
-    let (bypassed_blocks, bypassed_bytes) = record.bypassed.get();
+    let (bypassed_blocks, bypassed_bytes) = record.bypassed();
     let (pretenured_blocks, pretenured_bytes) = record.outside.get();
     ArenaStats {
         bytes,

@@ -85,9 +85,9 @@ pub(crate) struct Arena {
     /// Address of the cursor then; 0 if nothing was there.
     floor: Cell<usize>,
     /// Objects that were too big and went elsewhere: number and bytes.
-    pub bypassed: Cell<(u64, u64)>,
+    bypassed: Cell<(u64, u64)>,
     /// Bytes of these that have not been freed in the arena's scopes.
-    pub bypassed_now: Cell<u64>,
+    bypassed_now: Cell<u64>,
     /// Small objects that were placed in the slab because of their size ([`tenure`](crate::tenure)) or the limit.
     pub outside: Cell<(u64, u64)>,
     /// Allocations in chunks since the arena was created.
@@ -98,11 +98,14 @@ pub(crate) struct Arena {
     pub past_bytes: Cell<(u64, u64)>,
     /// More bytes than this, and it is over its limit.
     pub limit: Cell<u64>,
-    pub diverted: Cell<Diverted>,
+    diverted: Cell<Diverted>,
     /// Whether freed blocks are overwritten with zeros.
-    pub wiping: Cell<bool>,
+    wiping: Cell<bool>,
     /// Counts by size if the arena is tracked; else null.
-    pub tracker: Cell<*const Tracker>,
+    tracker: Cell<*const Tracker>,
+    /// Whether everything above but cursor and allocations is as it is in a new arena without options, so that beginning and
+    /// ending one need not look at it.
+    plain: Cell<bool>,
 }
 
 /// Whether what is allocated in an arena's scopes goes to the slab, until it is closed or reset.
@@ -250,6 +253,7 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             diverted: Cell::new(Diverted::No),
             wiping: Cell::new(false),
             tracker: Cell::new(ptr::null()),
+            plain: Cell::new(false),
         });
         Some(&*record)
     }
@@ -351,6 +355,12 @@ impl Arena {
         chunk.is_some_and(|chunk| self.within_limit(cursor).end < end_of(chunk))
     }
 
+    /// Whether it is neither diverted nor watched nor limited, and more; see the field.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.get()
+    }
+
     #[inline]
     pub(crate) fn is_diverted(&self) -> bool {
         self.diverted.get() != Diverted::No
@@ -395,6 +405,7 @@ impl Arena {
             self.floor.set(0);
         }
         self.retired_bytes.set(self.retired_bytes.get() + bytes);
+        self.plain.set(false);
     }
 
     /// Whether most of its memory is garbage: it holds four times what the live blocks need, if they are of the
@@ -431,6 +442,7 @@ impl Arena {
     pub(crate) fn count_outside(&self, size: usize) {
         let (blocks, bytes) = self.outside.get();
         self.outside.set((blocks + 1, bytes + size as u64));
+        self.plain.set(false);
     }
 
     /// Counts allocations by size from now on.
@@ -438,6 +450,7 @@ impl Arena {
         if let Some(tracker) = new_tracker() {
             tracker.begin(recheck);
             self.tracker.set(tracker);
+            self.plain.set(false);
         }
     }
 
@@ -580,16 +593,42 @@ impl Arena {
             next = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
         }
         self.cursor.set(next);
-        let past = self.past_bytes.get();
-        self.past_bytes.set((past.0 + closed.bytes, past.1.max(closed.bytes)));
         self.begin();
         closed
     }
 
+    /// [`close`](Self::close) for the ordinary case: one chunk, of which no block is alive, and nothing else to do. Returns the bytes
+    /// bumped through, or `None` if it is not that case.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn close_clean(&self) -> Option<u64> {
+        let cursor = self.cursor.get();
+        // SAFETY: chunks are headers of the table.
+        let Some(chunk) = (unsafe { cursor.chunk.as_ref() }) else { return self.plain.get().then_some(0) };
+        // Without live blocks nobody else knows the chunk; see `LiveCount::close`.
+        if self.chunks.get() != 1 || chunk.used() != 0 || !self.plain.get() {
+            return None;
+        }
+        overwrite(chunk);
+        self.cursor.set(Cursor { bump: cursor.bump & !(PAGE_SIZE - 1), ..cursor });
+        Some(u64::from(cursor.passed()))
+    }
+
     /// Makes a record that was closed that of a new handle.
+    #[inline]
     pub(crate) fn renew(&self, limit: u64, wiping: bool) {
-        self.past_bytes.set((0, 0));
         self.allocs.set(0);
+        if limit != u64::MAX || wiping || !self.plain.get() {
+            self.renew_slow(limit, wiping);
+        }
+    }
+
+    #[cold]
+    fn renew_slow(&self, limit: u64, wiping: bool) {
+        self.past_bytes.set((0, 0));
         self.limit.set(limit);
         if self.wiping.replace(wiping) != wiping {
             // SAFETY: chunks are headers of the table.
@@ -598,6 +637,37 @@ impl Arena {
             }
         }
         self.begin();
+    }
+
+    /// Counts an object that is too big and goes elsewhere.
+    pub(crate) fn count_bypassed(&self, size: usize) {
+        let (blocks, bytes) = self.bypassed.get();
+        self.bypassed.set((blocks + 1, bytes + size as u64));
+        self.bypassed_now.set(self.bypassed_now.get() + size as u64);
+        self.plain.set(false);
+    }
+
+    /// Counts the free of such an object.
+    pub(crate) fn count_bypassed_free(&self, size: usize) {
+        self.bypassed_now.set(self.bypassed_now.get().saturating_sub(size as u64));
+    }
+
+    /// Bytes and blocks of objects that were too big.
+    pub(crate) fn bypassed(&self) -> (u64, u64) {
+        self.bypassed.get()
+    }
+
+    /// Sends what is allocated from now on to the slab.
+    pub(crate) fn divert(&self, reason: Diverted) {
+        self.diverted.set(reason);
+        self.plain.set(false);
+    }
+
+    /// Adds the bytes of a life that `reset` has ended.
+    pub(crate) fn add_past(&self, bytes: u64) {
+        let (sum, peak) = self.past_bytes.get();
+        self.past_bytes.set((sum + bytes, peak.max(bytes)));
+        self.plain.set(false);
     }
 
     /// Begins an arena on a record that was closed: finds out what is left in the chunk it goes on in, and starts over in it if
@@ -611,6 +681,8 @@ impl Arena {
         self.outside.set((0, 0));
         self.retired_bytes.set(0);
         self.diverted.set(Diverted::No);
+        let ordinary = self.limit.get() == u64::MAX && !self.wiping.get() && self.past_bytes.get().0 == 0;
+        self.plain.set(ordinary && self.tracker.get().is_null());
         // SAFETY: chunks are headers of the table.
         let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {
             return;
@@ -625,6 +697,7 @@ impl Arena {
         } else {
             self.inherited.set((u64::from(chunk.carved.load(Ordering::Relaxed)), live));
             self.floor.set(cursor.bump);
+            self.plain.set(false);
         }
     }
 
@@ -669,6 +742,7 @@ fn end_of(page: &PageHeader) -> *mut u8 {
 
 /// Overwrites what a chunk without live blocks holds: with zeros if it is to be wiped, and in debug builds with a pattern, so that
 /// a use of it is noticed.
+#[inline]
 fn overwrite(chunk: &PageHeader) {
     let wiped = chunk.class.load(Ordering::Relaxed) == WIPED;
     if wiped || cfg!(all(debug_assertions, not(miri))) {

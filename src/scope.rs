@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::arena::RequestArena;
-use crate::thread::{self, Entered};
+use crate::thread::{self, Entered, Opened};
 
 /// Ends a scope when dropped. Made by [`RequestArena::enter`].
 ///
@@ -64,10 +64,19 @@ impl Drop for ArenaGuard<'_> {
 /// assert!(answer.ends_with("field-9"));
 /// ```
 pub fn with_request_arena<R>(f: impl FnOnce() -> R) -> R {
-    // The guard borrows the arena, so it is dropped first.
-    let arena = RequestArena::new();
-    let _guard = arena.enter();
+    let _scope = OwnArena(thread::current().open());
     f()
+}
+
+/// Closes the arena of [`with_request_arena`] when dropped.
+struct OwnArena(Option<Opened>);
+
+impl Drop for OwnArena {
+    fn drop(&mut self) {
+        if let Some(opened) = &self.0 {
+            thread::current().close_opened(opened);
+        }
+    }
 }
 
 /// Runs `f` with its allocations outside any arena: for caches, pools and lazily built state that outlive the request.

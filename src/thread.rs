@@ -7,6 +7,8 @@
 mod layout_check;
 mod scopes;
 
+pub(crate) use self::scopes::Opened;
+
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr;
@@ -297,9 +299,7 @@ impl Thread {
             (ptr::null_mut(), false)
         };
         if let Some(arena) = self.entered_arena().filter(|_| !allocated.0.is_null()) {
-            let (blocks, bytes) = arena.bypassed.get();
-            arena.bypassed.set((blocks + 1, bytes + size as u64));
-            arena.bypassed_now.set(arena.bypassed_now.get() + size as u64);
+            arena.count_bypassed(size);
             if arena.limit.get() != u64::MAX {
                 // The end that the limit sets has moved.
                 self.sync_entered();
@@ -392,7 +392,7 @@ impl Thread {
     /// A block too big for arenas was freed. It counts for the entered arena as if it were one of those that bypassed it.
     fn bypassed_freed(&self, size: usize) {
         if let Some(arena) = self.entered_arena() {
-            arena.bypassed_now.set(arena.bypassed_now.get().saturating_sub(size as u64));
+            arena.count_bypassed_free(size);
         }
     }
 

@@ -4,10 +4,17 @@ use core::ptr;
 
 use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, Thread, WATCHED};
 use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
+use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::Start;
 use crate::{space, startup, trace};
+
+/// A scope with an arena of its own; see [`Thread::open`].
+pub(crate) struct Opened {
+    arena: &'static Arena,
+    entered: Entered,
+}
 
 impl Thread {
     /// Enters an arena, or with `None` steps outside of any.
@@ -19,6 +26,7 @@ impl Thread {
         self.push_frame(arena)
     }
 
+    #[inline]
     fn push_frame(&self, arena: Option<&'static Arena>) -> Entered {
         let index = self.depth.get();
         let Some(frame) = self.frames.get(index) else { return Entered { index: 0, serial: 0 } };
@@ -32,6 +40,45 @@ impl Thread {
         frame.set(Frame { arena: arena.map_or(ptr::null(), ptr::from_ref), serial });
         self.load(arena);
         Entered { index, serial }
+    }
+
+    /// Opens an arena and enters it. `None` if there is none, and the scope has no effect.
+    pub(crate) fn open(&self) -> Option<Opened> {
+        if startup::mode() != Mode::Arena || self.depth.get() >= DEPTH_MAX {
+            return None;
+        }
+        let arena = self.new_arena(u64::MAX, false)?;
+        Some(Opened { arena, entered: self.push_frame(Some(arena)) })
+    }
+
+    /// Ends what [`open`](Self::open) began.
+    pub(crate) fn close_opened(&self, opened: &Opened) {
+        let Entered { index, serial } = opened.entered;
+        let arena = opened.arena;
+        if index + 1 == self.depth.get()
+            && self.frames.get(index).is_some_and(|frame| frame.get().serial == serial)
+        {
+            self.park();
+            arena.leave();
+            self.depth.set(index);
+            self.load_outer(index);
+            if let Some(heap) = self.attached()
+                && heap.arena_count.get() < CHUNKS_KEPT
+                && !arena.is_entered()
+                // SAFETY: the arena is the caller's, nobody has it entered, and parking has folded its cursor.
+                && let Some(bytes) = unsafe { arena.close_clean() }
+            {
+                heap.counters.arenas_closed.add(1);
+                heap.counters.arena_bytes.add(bytes);
+                heap.counters.arenas_released.add(1);
+                trace::arena_closed(heap.index, &heap.counters);
+                keep_record(heap, arena);
+                return;
+            }
+        } else {
+            self.leave(opened.entered);
+        }
+        self.close_arena(arena);
     }
 
     /// Leaves a scope and every scope inside it that is still entered.
@@ -53,9 +100,15 @@ impl Thread {
             }
         }
         self.depth.set(depth);
-        let outer = depth.checked_sub(1).map_or(ptr::null(), |outer| self.frames[outer].get().arena);
+        self.load_outer(depth);
+    }
+
+    /// Takes up the scope that is the innermost when `depth` are left.
+    #[inline]
+    fn load_outer(&self, depth: usize) {
+        let outer = depth.checked_sub(1).and_then(|outer| self.frames.get(outer));
         // SAFETY: records live for ever.
-        self.load(unsafe { outer.as_ref() });
+        self.load(outer.and_then(|frame| unsafe { frame.get().arena.as_ref() }));
     }
 
     /// Makes every scope of this thread that has `arena` entered one outside of any: its guard was forgotten.
@@ -88,6 +141,7 @@ impl Thread {
     }
 
     /// A record for a new arena with a soft limit in bytes; `wiping` if freed blocks are to be overwritten.
+    #[inline]
     pub(crate) fn new_arena(&self, limit: u64, wiping: bool) -> Option<&'static Arena> {
         let heap = self.attach()?;
         // SAFETY: records live for ever; those in the list belong to this heap.
@@ -112,7 +166,7 @@ impl Thread {
             return;
         }
         if chunk::pressure() == Pressure::Full {
-            arena.diverted.set(Diverted::ByWaste);
+            arena.divert(Diverted::ByWaste);
             return;
         }
         match heap.tenure.start() {
@@ -155,6 +209,7 @@ impl Thread {
     /// Ends what an arena holds; the record stays the caller's.
     pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
         let closed = self.close(arena, arena.keep().max(1));
+        arena.add_past(closed.bytes);
         if let Some(heap) = self.attached() {
             self.prepare(arena, heap);
         }
@@ -175,11 +230,7 @@ impl Thread {
             None => UNATTACHED.arenas_released.add_shared(1),
         }
         match heap {
-            Some(heap) if heap.arena_count.get() < ARENAS_KEPT => {
-                arena.next.set(heap.arenas.get());
-                heap.arenas.set(arena);
-                heap.arena_count.set(heap.arena_count.get() + 1);
-            }
+            Some(heap) if heap.arena_count.get() < ARENAS_KEPT => keep_record(heap, arena),
             _ => chunk::retire_record(arena),
         }
         closed
@@ -189,7 +240,7 @@ impl Thread {
         if arena.is_entered() {
             self.evict(arena);
         }
-        let (bypassed, outside) = (arena.bypassed.get(), arena.outside.get());
+        let (bypassed, outside) = (arena.bypassed(), arena.outside.get());
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
         arena.end_tracking(|tracker| {
@@ -228,6 +279,7 @@ impl Thread {
         self.push_frame(None)
     }
 
+    #[inline]
     pub(crate) fn entered_arena(&self) -> Option<&'static Arena> {
         // SAFETY: the address is that of a record, which lives for ever.
         (self.arena.get() != NO_ARENA)
@@ -256,6 +308,7 @@ impl Thread {
     }
 
     /// Writes the cursor back to the record of the entered arena, if there is one.
+    #[inline]
     fn park(&self) {
         if let Some(arena) = self.entered_arena().filter(|_| !self.chunk.get().is_null()) {
             let cursor = self.cursor();
@@ -268,19 +321,27 @@ impl Thread {
     }
 
     /// Takes the cursor from an arena's record.
+    #[inline]
     fn load(&self, arena: Option<&'static Arena>) {
         match arena {
-            Some(arena) if arena.is_diverted() => {
-                self.set_cursor(arena.address(), Cursor::NONE, self.heap.get());
-            }
-            Some(arena) if arena.is_watched() => {
-                self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
-            }
-            Some(arena) => {
-                let cursor = arena.within_limit(arena.cursor.get());
-                self.set_cursor(arena.address(), cursor, &raw const EMPTY_HEAP);
-            }
             None => self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get()),
+            Some(arena) if arena.is_plain() => {
+                self.set_cursor(arena.address(), arena.cursor.get(), &raw const EMPTY_HEAP);
+            }
+            Some(arena) => self.load_other(arena),
+        }
+    }
+
+    /// [`Thread::load`] for an arena that is diverted, watched or limited, perhaps.
+    #[cold]
+    fn load_other(&self, arena: &'static Arena) {
+        if arena.is_diverted() {
+            self.set_cursor(arena.address(), Cursor::NONE, self.heap.get());
+        } else if arena.is_watched() {
+            self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
+        } else {
+            let cursor = arena.within_limit(arena.cursor.get());
+            self.set_cursor(arena.address(), cursor, &raw const EMPTY_HEAP);
         }
     }
 
@@ -291,10 +352,10 @@ impl Thread {
         self.park();
         let chunks = arena.chunks.get();
         let room = if arena.over_limit() || arena.ends_at_limit() {
-            arena.diverted.set(Diverted::ByLimit);
+            arena.divert(Diverted::ByLimit);
             false
         } else if chunks >= GARBAGE_CHUNKS && chunks.is_power_of_two() && arena.is_mostly_garbage() {
-            arena.diverted.set(Diverted::ByWaste);
+            arena.divert(Diverted::ByWaste);
             false
         } else if arena.restart_chunk() {
             true
@@ -308,6 +369,14 @@ impl Thread {
         self.load(Some(arena));
         room
     }
+}
+
+/// Keeps the record of a closed arena for the next one of the thread.
+#[inline]
+fn keep_record(heap: &Heap, arena: &'static Arena) {
+    arena.next.set(heap.arenas.get());
+    heap.arenas.set(arena);
+    heap.arena_count.set(heap.arena_count.get() + 1);
 }
 
 /// From this many chunks on an arena is asked whether it holds mostly garbage: 1 MiB.
