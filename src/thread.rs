@@ -614,6 +614,8 @@ unsafe fn resize_elsewhere(
         }
         Kind::Chunk if new_size <= layout.size() => {
             current().watched_shrunk(header, ptr, layout.size());
+            // SAFETY: what the block loses is its last bytes, which nobody uses any more.
+            unsafe { chunk::wipe_freed(header, ptr.add(new_size), layout.size() - new_size) };
             ptr
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
