@@ -35,6 +35,26 @@ impl Block {
         // Without this the compiler may remove a pair of allocation and free whose content nobody reads.
         Self { start: black_box(start), layout }
     }
+
+    /// The same, with every byte written: for memory that has to be resident.
+    #[inline]
+    pub(crate) fn filled(size: usize) -> Self {
+        let block = Self::new(size);
+        // SAFETY: the block is as long as its layout says.
+        unsafe { block.start.write_bytes(1, block.layout.size()) };
+        block
+    }
+
+    /// Its size, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// Where it begins.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> usize {
+        self.start.addr().get()
+    }
 }
 
 impl Drop for Block {

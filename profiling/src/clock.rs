@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Scope;
 use crate::bench::{self, run_together};
+use crate::process::page_faults;
 
 /// The least time between two looks at the clock, which is a system call, so that looking costs nothing
 /// measurable.
@@ -24,6 +25,8 @@ pub struct Sample {
     pub nanoseconds: u64,
     /// How many operations ran in that time.
     pub operations: u64,
+    /// Page faults of the process in that time.
+    pub faults: u64,
 }
 
 impl Sample {
@@ -71,6 +74,7 @@ impl Clock {
             }
         }
         let (mut spent, mut calls) = (Duration::ZERO, 0);
+        let faults = page_faults();
         while spent < self.time {
             let slice = timed(calls_per_slice, &mut call);
             spent += slice;
@@ -80,7 +84,8 @@ impl Clock {
                 calls_per_slice *= 2;
             }
         }
-        Sample { nanoseconds: spent.as_nanos() as u64, operations: calls * operations }
+        let faults = page_faults() - faults;
+        Sample { nanoseconds: spent.as_nanos() as u64, operations: calls * operations, faults }
     }
 
     /// [`measure`](Self::measure), each call in a scope of its own.
@@ -112,8 +117,10 @@ impl bench::Driver for &Clock {
             time = run_together(threads, iterations, &make);
         }
         let iterations = (iterations as f64 * self.time.as_secs_f64() / time.as_secs_f64()).ceil() as u64;
+        let faults = page_faults();
         let time = run_together(threads, iterations, &make);
-        Sample { nanoseconds: time.as_nanos() as u64, operations: iterations * threads as u64 }
+        let faults = page_faults() - faults;
+        Sample { nanoseconds: time.as_nanos() as u64, operations: iterations * threads as u64, faults }
     }
 }
 

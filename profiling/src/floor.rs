@@ -118,6 +118,11 @@ impl Scope for FloorScope {
         }
         result
     }
+
+    #[inline]
+    fn resume<R>(_open: &(), work: impl FnOnce() -> R) -> R {
+        work()
+    }
 }
 
 #[cfg(test)]

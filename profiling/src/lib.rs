@@ -4,22 +4,29 @@
 //! compiled once for each, and no process holds two allocators. `profiling compare` builds these binaries,
 //! runs them in turn and prints the comparison.
 //!
-//! Layers, each uses only those before it: [`Scope`] (what surrounds one operation), `blocks` and `clock`,
+//! Layers, each uses only those before it: [`Scope`] (what surrounds one operation), `process`, `blocks` and `clock`,
 //! [`workloads`] and [`mod@bench`] (those of `cargo bench`), [`Row`] (a workload's name and meaning), [`run`].
 
 #[path = "../../benches/workloads/mod.rs"]
 pub mod bench;
 mod blocks;
+#[cfg(feature = "bumpalo")]
+mod bumpalo;
 mod clock;
 mod floor;
+mod outcome;
+mod process;
 mod row;
 mod runner;
 mod scope;
 pub mod workloads;
 
+#[cfg(feature = "bumpalo")]
+pub use bumpalo::{Bumpalo, BumpaloScope};
 pub use clock::{Clock, Sample};
 pub use floor::{Floor, FloorScope};
-pub use row::Row;
+pub use outcome::{Outcome, Unit};
+pub use row::{Effort, Row};
 pub use runner::run;
 #[cfg(feature = "shockwave")]
 pub use scope::RequestScope;

@@ -1,9 +1,13 @@
 //! The rows of the comparison: a name, a meaning, and the workload behind it.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use crate::workloads::{boxes, growth, http, json, live, threads, trace};
-use crate::{Clock, Sample, Scope, bench};
+use crate::workloads::aged::{self, Keeper};
+use crate::workloads::{
+    boxes, burst, escape, growth, http, in_flight, json, live, short_threads, threads, trace,
+};
+use crate::{Clock, Outcome, Scope, Unit, bench};
 
 /// One row of the comparison. What an operation is, and where its parameters come from, stands at the
 /// workload's function in [`workloads`](crate::workloads).
@@ -33,13 +37,41 @@ pub enum Row {
     XFree,
     /// [`threads::larson`]
     Larson,
+    /// [`burst::burst`]
+    Burst,
+    /// [`burst::burst`] without survivors
+    BurstNoSurvivors,
+    /// [`escape::escape`]
+    Escape,
+    /// [`in_flight::in_flight`]
+    InFlight,
+    /// [`aged::aged`]
+    Aged,
+    /// [`aged::aged`], entries made through `outside_arena`
+    AgedOutside,
+    /// [`aged::night`]
+    AgedNight,
+    /// [`short_threads::threads`]
+    Threads,
     /// A workload of `cargo bench`: a row of the report.
     Bench(bench::Workload),
 }
 
+/// How long a row may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// The measuring time of rows that measure time.
+    pub clock: Clock,
+    /// How long rows wait that look at what goes back to the system.
+    pub idle: Duration,
+}
+
+/// The part of [`Effort::idle`] that [`Row::AgedNight`] waits.
+const NIGHT: f64 = 0.3;
+
 impl Row {
     /// Every row of the comparison, in the order in which they are printed.
-    pub const ALL: [Row; 12] = [
+    pub const ALL: [Row; 20] = [
         Row::Pair,
         Row::Batch,
         Row::Trace,
@@ -52,6 +84,14 @@ impl Row {
         Row::VecGrow,
         Row::XFree,
         Row::Larson,
+        Row::Burst,
+        Row::BurstNoSurvivors,
+        Row::Escape,
+        Row::InFlight,
+        Row::Aged,
+        Row::AgedOutside,
+        Row::AgedNight,
+        Row::Threads,
     ];
 
     /// Its name on the command line.
@@ -69,6 +109,14 @@ impl Row {
             Row::VecGrow => "vecgrow",
             Row::XFree => "xfree",
             Row::Larson => "larson",
+            Row::Burst => "burst",
+            Row::BurstNoSurvivors => "burst-no-survivors",
+            Row::Escape => "escape",
+            Row::InFlight => "in-flight",
+            Row::Aged => "aged",
+            Row::AgedOutside => "aged-outside",
+            Row::AgedNight => "aged-night",
+            Row::Threads => "threads",
             Row::Bench(workload) => workload.name(),
         }
     }
@@ -88,8 +136,49 @@ impl Row {
             Row::VecGrow => "a Vec<u64> pushed to 4 million",
             Row::XFree => "a block of 64 B, freed by another thread",
             Row::Larson => "a block of 8 to 1000 B replaced, slots handed from thread to thread (2 threads)",
+            Row::Burst => {
+                "part of the peak returned after a spike of 5000 requests (281 MB) and silence, 1 block in 20 survives"
+            }
+            Row::BurstNoSurvivors => "the same, and no block survives",
+            Row::Escape => {
+                "memory over kept bytes, 100,000 requests of 4 KiB of which each leaves 100 B in a cache"
+            }
+            Row::InFlight => "memory of each of 10,000 requests of 2 KiB at once",
+            Row::Aged => {
+                "a request of 20 to 80 objects among 2000 at once, 3 in 10 leave an entry in a cache of 50,000"
+            }
+            Row::AgedOutside => "the same, the entry made through `outside_arena`",
+            Row::AgedNight => "memory over live cache after that, nothing in flight and silence",
+            Row::Threads => "growth over 4000 short threads",
             Row::Bench(workload) => workload.operation(),
         }
+    }
+
+    /// What its number counts.
+    pub fn unit(self) -> Unit {
+        match self {
+            Row::Burst | Row::BurstNoSurvivors => Unit::PercentReturned,
+            Row::Escape | Row::AgedNight => Unit::OverKept,
+            Row::InFlight => Unit::KibPerRequest,
+            Row::Threads => Unit::KibGrown,
+            _ => Unit::Nanoseconds,
+        }
+    }
+
+    /// How often it is measured where rows that are short are measured `rounds` times.
+    pub fn rounds(self, rounds: u32) -> u32 {
+        match self {
+            // Their number is about memory and hardly changes from one run to the next, or setup takes long.
+            Row::Burst | Row::BurstNoSurvivors => rounds.min(2),
+            Row::Aged | Row::AgedOutside | Row::AgedNight => rounds.min(3),
+            Row::Escape | Row::InFlight | Row::Threads => rounds.min(3),
+            _ => rounds,
+        }
+    }
+
+    /// Whether it mostly waits and looks at memory only, so that several processes may run at once.
+    pub fn waits(self) -> bool {
+        matches!(self, Row::Burst | Row::BurstNoSurvivors | Row::AgedNight)
     }
 
     /// Whether a bump allocator that frees nothing can run it: each operation drops all it allocated.
@@ -97,9 +186,10 @@ impl Row {
         matches!(self, Row::Batch | Row::Trace | Row::Typical | Row::Headers | Row::Json)
     }
 
-    /// Runs the workload, its operations within `S` if they are requests.
-    pub fn measure<S: Scope>(self, clock: &Clock) -> Sample {
-        match self {
+    /// Runs the workload, its operations within `S` if they are requests. The error is one line.
+    pub fn measure<S: Scope>(self, effort: &Effort) -> Result<Outcome, String> {
+        let Effort { clock, idle } = effort;
+        let sample = match self {
             Row::Pair => boxes::pair::<S>(clock),
             Row::Batch => boxes::batch::<S>(clock),
             Row::Trace => trace::trace::<S>(clock),
@@ -112,9 +202,23 @@ impl Row {
             Row::VecGrow => growth::vecgrow(clock),
             Row::XFree => threads::xfree(clock),
             Row::Larson => threads::larson(clock),
+            Row::Burst => return memory(burst::burst::<S>(*idle, true)),
+            Row::BurstNoSurvivors => return memory(burst::burst::<S>(*idle, false)),
+            Row::Escape => return memory(escape::escape::<S>()),
+            Row::InFlight => return memory(in_flight::in_flight::<S>()),
+            Row::Aged => aged::aged::<S>(clock, Keeper::Unmodified),
+            Row::AgedOutside => aged::aged::<S>(clock, Keeper::Outside),
+            Row::AgedNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Unmodified)),
+            Row::Threads => return memory(short_threads::threads::<S>()),
             Row::Bench(workload) => workload.drive::<S::Requests, _>(clock),
-        }
+        };
+        Ok(sample.into())
     }
+}
+
+/// The outcome of a row about memory.
+fn memory(value: Option<f64>) -> Result<Outcome, String> {
+    value.map(Outcome::of_memory).ok_or_else(|| "the system does not tell the resident memory".to_owned())
 }
 
 impl FromStr for Row {

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use crate::bench::{Figures, Reading};
-use crate::{Clock, Row, Sample, Scope};
+use crate::process::peak_bytes;
+use crate::{Clock, Effort, Outcome, Row, Scope};
 
 /// Asks for what stands beside the time, instead of the time.
 const FIGURES: &str = "figures";
 
-/// Measures the row that the command line names and prints `NANOSECONDS OPERATIONS`, both integers, on one
-/// line.
+/// Measures the row that the command line names and prints its [`Outcome`] on one line.
 ///
-/// The command line is `ROW MILLISECONDS`. `S` surrounds each operation of the rows that are requests. With
-/// `figures ROW`, and a row of the report, it prints [`Figures`] instead.
+/// The command line is `ROW MILLISECONDS IDLE_MILLISECONDS`, the two parts of [`Effort`]. `S` surrounds each
+/// operation of the rows that are requests. With `figures ROW`, and a row of the report, it prints [`Figures`]
+/// instead.
 pub fn run<S: Scope>() {
     let mut arguments = std::env::args().skip(1);
     if let (Some(FIGURES), Some(Ok(Row::Bench(workload)))) =
@@ -21,11 +22,9 @@ pub fn run<S: Scope>() {
         println!("{}", Figures::measure::<S::Requests>(workload, read_counters, || {}));
         return;
     }
-    match parse(std::env::args().skip(1)) {
-        Ok((row, clock)) => {
-            let Sample { nanoseconds, operations } = row.measure::<S>(&clock);
-            println!("{nanoseconds} {operations}");
-        }
+    let outcome = parse(std::env::args().skip(1)).and_then(|(row, effort)| row.measure::<S>(&effort));
+    match outcome {
+        Ok(outcome) => println!("{}", Outcome { peak: peak_bytes(), ..outcome }),
         Err(message) => {
             eprintln!("error: {message}");
             std::process::exit(2);
@@ -48,36 +47,44 @@ fn read_counters() -> Reading {
     Reading::default()
 }
 
-/// Reads `ROW MILLISECONDS`.
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Row, Clock), String> {
-    let (Some(row), Some(milliseconds), None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        return Err("accepted are exactly two arguments: ROW MILLISECONDS".to_owned());
+/// Reads `ROW MILLISECONDS IDLE_MILLISECONDS`.
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Row, Effort), String> {
+    let (Some(row), Some(time), Some(idle), None) =
+        (arguments.next(), arguments.next(), arguments.next(), arguments.next())
+    else {
+        return Err("accepted are exactly three arguments: ROW MILLISECONDS IDLE_MILLISECONDS".to_owned());
     };
-    let milliseconds: u64 =
-        milliseconds.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
-            format!("'{milliseconds}' is no time; accepted: milliseconds, an integer above 0")
-        })?;
-    Ok((row.parse()?, Clock::new(Duration::from_millis(milliseconds))))
+    let effort = Effort { clock: Clock::new(milliseconds(&time, 1)?), idle: milliseconds(&idle, 0)? };
+    Ok((row.parse()?, effort))
+}
+
+/// Reads a time of at least `least` milliseconds.
+fn milliseconds(text: &str, least: u64) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is no time; accepted: milliseconds, an integer from {least}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Result<(Row, Clock), String> {
+    fn parsed(arguments: &[&str]) -> Result<(Row, Effort), String> {
         parse(arguments.iter().map(|argument| (*argument).to_owned()))
     }
 
     #[test]
-    fn reads_a_row_and_a_time() {
-        let (row, clock) = parsed(&["trace", "20"]).unwrap();
-        assert_eq!((row, clock.time()), (Row::Trace, Duration::from_millis(20)));
+    fn reads_a_row_and_two_times() {
+        let (row, effort) = parsed(&["trace", "20", "0"]).unwrap();
+        assert_eq!((row, effort.clock.time()), (Row::Trace, Duration::from_millis(20)));
+        assert_eq!(effort.idle, Duration::ZERO);
     }
 
     #[test]
     fn says_what_is_accepted() {
-        assert!(parsed(&["trace"]).unwrap_err().contains("ROW MILLISECONDS"));
-        assert!(parsed(&["tracee", "20"]).unwrap_err().contains("accepted: pair, batch"));
-        assert!(parsed(&["trace", "0"]).unwrap_err().contains("above 0"));
+        assert!(parsed(&["trace", "20"]).unwrap_err().contains("ROW MILLISECONDS"));
+        assert!(parsed(&["tracee", "20", "0"]).unwrap_err().contains("accepted: pair, batch"));
+        assert!(parsed(&["trace", "0", "0"]).unwrap_err().contains("from 1"));
     }
 }

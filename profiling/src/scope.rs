@@ -16,6 +16,9 @@ pub trait Scope {
     /// No block that `operation` allocates is used, or freed, after it has returned: the floor hands the
     /// memory out again.
     unsafe fn run(operation: impl FnOnce() -> u64) -> u64;
+
+    /// Goes on with a request that is open.
+    fn resume<R>(open: &<Self::Requests as bench::Scope>::Open, work: impl FnOnce() -> R) -> R;
 }
 
 /// The operation alone: for the peers and for Shockwave without arenas.
@@ -27,6 +30,11 @@ impl Scope for NoScope {
     #[inline]
     unsafe fn run(operation: impl FnOnce() -> u64) -> u64 {
         operation()
+    }
+
+    #[inline]
+    fn resume<R>(_open: &(), work: impl FnOnce() -> R) -> R {
+        work()
     }
 }
 
@@ -41,6 +49,11 @@ impl Scope for RequestScope {
     #[inline]
     unsafe fn run(operation: impl FnOnce() -> u64) -> u64 {
         shockwave_alloc::with_request_arena(operation)
+    }
+
+    #[inline]
+    fn resume<R>(open: &shockwave_alloc::RequestArena, work: impl FnOnce() -> R) -> R {
+        open.run(work)
     }
 }
 

@@ -5,6 +5,8 @@
 pub enum Kind {
     /// What Shockwave is held against.
     Peer,
+    /// An arena without a free: only for operations that drop all they allocate, and no allocator for programs.
+    Bump,
     /// Shockwave in one of its modes.
     Shockwave,
     /// The lower bound; no allocator for real programs.
@@ -30,14 +32,18 @@ pub struct Allocator {
 
 impl Allocator {
     /// Every allocator, in the order of the tables.
-    pub const ALL: [Allocator; 8] = [
+    pub const ALL: [Allocator; 12] = [
         Allocator::new("system", "system", Kind::Peer, None),
-        Allocator::new("mimalloc", "mimalloc", Kind::Peer, Some("mimalloc")),
+        Allocator::new("mimalloc", "mimalloc 3", Kind::Peer, Some("mimalloc")),
         Allocator::new("jemalloc", "jemalloc", Kind::Peer, Some("jemalloc")),
         Allocator {
             needs: Some("cmake"),
             ..Allocator::new("snmalloc", "snmalloc", Kind::Peer, Some("snmalloc"))
         },
+        Allocator::new("rpmalloc", "rpmalloc", Kind::Peer, Some("rpmalloc")),
+        Allocator::new("rallocator", "rallocator", Kind::Peer, Some("rallocator")),
+        Allocator::new("talc", "talc", Kind::Peer, Some("talc")),
+        Allocator::new("bumpalo", "bumpalo", Kind::Bump, Some("bumpalo")),
         Allocator::new("standard", "shockwave standard", Kind::Shockwave, Some("shockwave")),
         Allocator::new("slab", "shockwave slab", Kind::Shockwave, Some("shockwave")),
         Allocator::new("arena", "shockwave arena", Kind::Shockwave, Some("shockwave")),

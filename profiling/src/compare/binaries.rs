@@ -132,7 +132,17 @@ mod tests {
         let shockwave = vec!["standard", "slab", "arena"];
         assert_eq!(
             names,
-            [vec!["system", "floor"], vec!["mimalloc"], vec!["jemalloc"], vec!["snmalloc"], shockwave]
+            [
+                vec!["system", "floor"],
+                vec!["mimalloc"],
+                vec!["jemalloc"],
+                vec!["snmalloc"],
+                vec!["rpmalloc"],
+                vec!["rallocator"],
+                vec!["talc"],
+                vec!["bumpalo"],
+                shockwave
+            ]
         );
     }
 

@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use profiling::Row;
 
 use super::allocator::{Allocator, Kind};
+use super::measure::Plan;
 use crate::heap::HeapOptions;
 use crate::report::ReportOptions;
 
@@ -51,17 +52,25 @@ pub struct CompareOptions {
     #[arg(value_parser = PossibleValuesParser::new(Allocator::modes().chain([NONE])))]
     modes: Vec<String>,
 
-    /// Rounds; in each, every allocator runs once
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Rounds; in each, every allocator runs once. Rows that take long get fewer
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 
     /// How long one allocator is measured in a round, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.15", value_parser = seconds)]
     seconds_per_round: Duration,
+
+    /// How long the rows wait that look at what goes back to the system, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    idle: Duration,
 
     /// Also writes the results, with every round, to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Also writes the tables to this file, as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 impl CompareOptions {
@@ -81,9 +90,9 @@ impl CompareOptions {
         ALL.iter().filter(named).collect()
     }
 
-    /// How long to measure one allocator in one round.
-    pub fn time(&self) -> Duration {
-        self.seconds_per_round
+    /// How much to measure.
+    pub fn plan(&self) -> Plan {
+        Plan { rounds: self.rounds, time: self.seconds_per_round, idle: self.idle }
     }
 }
 
@@ -153,7 +162,7 @@ mod tests {
                 .unwrap();
         assert_eq!(options.rows(), [Row::Pair, Row::Trace]);
         assert_eq!(names(&options), ["mimalloc", "snmalloc"]);
-        assert_eq!(options.time(), Duration::from_millis(1500));
+        assert_eq!(options.plan().time, Duration::from_millis(1500));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use profiling::bench::{Figures, Workload};
-use profiling::{Row, Sample};
+use profiling::{Outcome, Row};
 
 use super::allocator::{Allocator, Kind};
 use super::binaries::Built;
@@ -21,12 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Warm-up, setup and a slow machine, as a multiple of the measuring time.
 const PATIENCE_FACTOR: u32 = 5;
 
+/// What the largest process of a row that waits takes, with room: so many fit into half of the free memory at once.
+const WAITING_BYTES: u64 = 1 << 30;
+
 /// How much to measure.
 pub struct Plan {
-    /// How often each allocator runs.
+    /// How often each allocator runs in a row that is short.
     pub rounds: u32,
     /// How long it is measured each time.
     pub time: Duration,
+    /// How long rows wait that look at what goes back to the system.
+    pub idle: Duration,
 }
 
 /// What one row has shown.
@@ -41,14 +46,22 @@ pub struct RowResult {
 pub struct Line {
     /// The allocator.
     pub allocator: &'static Allocator,
-    /// Nanoseconds per operation of each round, or why there are none.
-    pub rounds: Result<Vec<f64>, String>,
+    /// What each round has measured, or why there are none.
+    pub rounds: Result<Vec<Outcome>, String>,
+}
+
+impl Line {
+    /// The numbers of the rounds, if there are any.
+    pub fn values(&self) -> Option<Vec<f64>> {
+        let rounds = self.rounds.as_ref().ok()?;
+        Some(rounds.iter().map(|outcome| outcome.value).collect())
+    }
 }
 
 impl Plan {
     /// How many processes a row takes.
     pub fn steps(&self, row: Row, built: &[Built]) -> u64 {
-        takes_part(row, built).count() as u64 * u64::from(self.rounds)
+        takes_part(row, built).count() as u64 * u64::from(row.rounds(self.rounds))
     }
 
     /// Measures one row. An allocator that fails drops out of it.
@@ -56,31 +69,63 @@ impl Plan {
         let built: Vec<&Built> = takes_part(row, built).collect();
         let mut lines: Vec<Line> =
             built.iter().map(|built| Line { allocator: built.allocator, rounds: Ok(Vec::new()) }).collect();
-        for round in 0..self.rounds as usize {
-            for position in 0..built.len() {
-                // Each round begins with another allocator, so that none always follows the same one.
-                let index = (round + position) % built.len();
-                let line = &mut lines[index];
-                bar.set_message(format!("{} / {}", row.name(), line.allocator.title));
-                if let Ok(rounds) = &mut line.rounds {
-                    match self.run(row, built[index]) {
-                        Ok(sample) => rounds.push(sample.per_operation()),
-                        Err(reason) => line.rounds = Err(reason),
-                    }
-                }
-                bar.inc(1);
+        let together = if row.waits() { processes_that_fit() } else { 1 };
+        for round in 0..row.rounds(self.rounds) as usize {
+            // Each round begins with another allocator, so that none always follows the same one.
+            let order: Vec<usize> =
+                (0..built.len()).map(|position| (round + position) % built.len()).collect();
+            for group in order.chunks(together) {
+                self.measure_group(row, group, &built, &mut lines, bar);
             }
         }
         RowResult { row, lines }
     }
 
-    /// Runs one process.
-    fn run(&self, row: Row, built: &Built) -> Result<Sample, String> {
-        let milliseconds = self.time.as_millis().to_string();
-        let patience = PATIENCE + self.time * PATIENCE_FACTOR;
-        let output = output_of(built, &[row.name(), &milliseconds], patience)?;
-        sample(&output).ok_or_else(|| format!("prints '{}' and no sample", output.trim()))
+    /// Runs the processes of a group at once, and adds what they find to the lines with the same indices.
+    fn measure_group(
+        &self,
+        row: Row,
+        group: &[usize],
+        built: &[&Built],
+        lines: &mut [Line],
+        bar: &ProgressBar,
+    ) {
+        let titles: Vec<_> = group.iter().map(|index| built[*index].allocator.title).collect();
+        bar.set_message(format!("{} / {}", row.name(), titles.join(", ")));
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let left = group.iter().filter(|index| lines[**index].rounds.is_ok());
+            let running: Vec<_> =
+                left.map(|index| (*index, scope.spawn(|| self.run(row, built[*index])))).collect();
+            let join = |(index, thread): (usize, thread::ScopedJoinHandle<'_, _>)| {
+                (index, thread.join().expect("running a process does not panic"))
+            };
+            running.into_iter().map(join).collect()
+        });
+        for (index, outcome) in outcomes {
+            match (outcome, &mut lines[index].rounds) {
+                (Ok(outcome), Ok(rounds)) => rounds.push(outcome),
+                (Err(reason), rounds) => *rounds = Err(reason),
+                (Ok(_), Err(_)) => {}
+            }
+        }
+        bar.inc(group.len() as u64);
     }
+
+    /// Runs one process.
+    fn run(&self, row: Row, built: &Built) -> Result<Outcome, String> {
+        let [time, idle] = [self.time, self.idle].map(|time| time.as_millis().to_string());
+        let patience = PATIENCE + self.time * PATIENCE_FACTOR + self.idle;
+        let output = output_of(built, &[row.name(), &time, &idle], patience)?;
+        output.parse().map_err(|()| format!("prints '{}' and no outcome", output.trim()))
+    }
+}
+
+/// How many processes of a row that waits may run at once.
+fn processes_that_fit() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(1, |kib| (kib * 1024 / 2 / WAITING_BYTES).clamp(1, 16) as usize)
 }
 
 /// Has the process of an allocator measure what stands beside the time.
@@ -123,7 +168,8 @@ fn output_of(built: &Built, arguments: &[&str], patience: Duration) -> Result<St
 
 /// The allocators that can run `row`.
 fn takes_part(row: Row, built: &[Built]) -> impl Iterator<Item = &Built> {
-    built.iter().filter(move |built| built.allocator.kind != Kind::Floor || row.has_floor())
+    let drops_all = |kind| matches!(kind, Kind::Floor | Kind::Bump);
+    built.iter().filter(move |built| !drops_all(built.allocator.kind) || row.has_floor())
 }
 
 /// Ends a process that does not end by itself.
@@ -141,23 +187,4 @@ fn read_all(stream: Option<impl Read>) -> String {
         let _ = stream.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Reads `NANOSECONDS OPERATIONS`.
-fn sample(output: &str) -> Option<Sample> {
-    let (nanoseconds, operations) = output.trim().split_once(' ')?;
-    let sample = Sample { nanoseconds: nanoseconds.parse().ok()?, operations: operations.parse().ok()? };
-    (sample.operations > 0).then_some(sample)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_the_binaries_print() {
-        assert_eq!(sample("1200 300\n"), Some(Sample { nanoseconds: 1200, operations: 300 }));
-        assert_eq!(sample("1200 0\n"), None);
-        assert_eq!(sample(""), None);
-    }
 }

@@ -3,9 +3,13 @@
 pub mod allocator;
 pub mod binaries;
 pub mod cli;
+mod html;
+mod json;
 pub mod measure;
-mod report;
+mod numbers;
+mod standing;
 pub mod stats;
+mod table;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,7 +18,6 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use cli::CompareOptions;
-use measure::Plan;
 
 /// Runs the comparison that `options` asks for; an error is one line.
 pub fn compare(options: &CompareOptions) -> Result<(), String> {
@@ -24,7 +27,8 @@ pub fn compare(options: &CompareOptions) -> Result<(), String> {
         return Err("nothing to measure: --peers and --modes are both 'none'".to_owned());
     }
     // Before anything takes time, so that a wrong path does not cost the results.
-    let json = options.json.as_deref().map(open_for_results).transpose()?;
+    let json_file = options.json.as_deref().map(|path| open_for_results("--json", path)).transpose()?;
+    let html_file = options.html.as_deref().map(|path| open_for_results("--html", path)).transpose()?;
 
     let spinner = ProgressBar::new_spinner().with_message("building the allocators' binaries");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -35,32 +39,35 @@ pub fn compare(options: &CompareOptions) -> Result<(), String> {
         return Err("no allocator could be built".to_owned());
     }
 
-    let plan = Plan { rounds: options.rounds, time: options.time() };
+    let plan = options.plan();
     let bar = ProgressBar::new(rows.iter().map(|row| plan.steps(*row, &built)).sum());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)").expect("is valid"));
     let mut results = Vec::with_capacity(rows.len());
     for row in rows {
         let result = plan.measure(row, &built, &bar);
-        bar.suspend(|| println!("{}\n", report::table(&result)));
+        bar.suspend(|| println!("{}\n", table::table(&result)));
         results.push(result);
     }
     bar.finish_and_clear();
-    println!("{}", report::LEGEND);
-    match json {
-        Some(file) => write_results(file, &report::json(&plan, &results)),
-        None => Ok(()),
+    println!("{}", table::LEGEND);
+    if let Some(file) = json_file {
+        write_results("--json", file, &format!("{:#}\n", json::json(&plan, &results)))?;
     }
+    if let Some(file) = html_file {
+        write_results("--html", file, &html::page(&plan, &results))?;
+    }
+    Ok(())
 }
 
 /// Opens the file for the results and leaves its content alone until there are some.
-fn open_for_results(path: &Path) -> Result<File, String> {
+fn open_for_results(option: &str, path: &Path) -> Result<File, String> {
     let file = OpenOptions::new().create(true).write(true).truncate(false).open(path);
-    file.map_err(|error| format!("--json: cannot write {}: {error}", path.display()))
+    file.map_err(|error| format!("{option}: cannot write {}: {error}", path.display()))
 }
 
 /// Replaces the file's content.
-fn write_results(mut file: File, results: &serde_json::Value) -> Result<(), String> {
+fn write_results(option: &str, mut file: File, results: &str) -> Result<(), String> {
     file.set_len(0)
-        .and_then(|()| writeln!(file, "{results:#}"))
-        .map_err(|error| format!("--json: cannot write the results: {error}"))
+        .and_then(|()| file.write_all(results.as_bytes()))
+        .map_err(|error| format!("{option}: cannot write the results: {error}"))
 }

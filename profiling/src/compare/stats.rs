@@ -1,15 +1,17 @@
 //! What the rounds of one allocator say, and whether two allocators differ.
 
-/// The rounds of one allocator in one row, in nanoseconds per operation.
+/// The rounds of one allocator in one row, in the unit of the row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// The fastest round: what other programs on the machine disturbed least.
+    /// The smallest: of times, the round that other programs on the machine disturbed least.
     pub min: f64,
     /// The round in the middle.
     pub median: f64,
-    /// The round that three quarters of all do not exceed; with up to four rounds, the slowest.
+    /// The largest.
+    pub max: f64,
+    /// The round that three quarters of all do not exceed; with up to four rounds, the largest.
     pub upper_quartile: f64,
-    /// Slowest minus fastest round, over the fastest.
+    /// Largest minus smallest, over the smallest; 0 if that is not above 0.
     pub spread: f64,
 }
 
@@ -22,7 +24,8 @@ impl Summary {
         let last = sorted.len() - 1;
         let median = (sorted[last / 2] + sorted[last.div_ceil(2)]) / 2.0;
         let upper_quartile = sorted[(last * 3).div_ceil(4)];
-        Some(Summary { min, median, upper_quartile, spread: (max - min) / min })
+        let spread = if min > 0.0 { (max - min) / min } else { 0.0 };
+        Some(Summary { min, max, median, upper_quartile, spread })
     }
 
     /// Whether the rounds of the two tell them apart: the ranges from fastest round to upper quartile are
@@ -42,7 +45,7 @@ mod tests {
     #[test]
     fn sums_up() {
         let summary = Summary::of(&[14.0, 10.0, 12.0, 11.0, 20.0]).unwrap();
-        let expected = Summary { min: 10.0, median: 12.0, upper_quartile: 14.0, spread: 1.0 };
+        let expected = Summary { min: 10.0, max: 20.0, median: 12.0, upper_quartile: 14.0, spread: 1.0 };
         assert_eq!(summary, expected);
         assert_eq!(Summary::of(&[4.0, 2.0]).unwrap().median, 3.0);
         assert_eq!(Summary::of(&[]), None);

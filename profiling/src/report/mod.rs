@@ -72,7 +72,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
     let (built, counted) = built?;
 
     let before = Machine::look();
-    let plan = Plan { rounds: ROUNDS, time: options.time() };
+    let plan = Plan { rounds: ROUNDS, time: options.time(), idle: Duration::ZERO };
     let steps = plan.steps(Row::Bench(Workload::TypicalRequest), &built) + built.len() as u64 + 1;
     let bar = ProgressBar::new(steps * Workload::ALL.len() as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)").expect("is valid"));

@@ -88,8 +88,10 @@ impl Measured {
         let mut summaries = Vec::with_capacity(times.lines.len());
         for line in times.lines {
             let about = |reason| format!("{} on {}: {reason}", workload.name(), line.allocator.title);
-            let rounds = line.rounds.map_err(about)?;
-            summaries.push(Summary::of(&rounds).ok_or_else(|| about("no rounds".to_owned()))?);
+            let values = line.values();
+            line.rounds.map_err(about)?;
+            let summary = values.as_deref().and_then(Summary::of);
+            summaries.push(summary.ok_or_else(|| about("no rounds".to_owned()))?);
         }
         let times = Each::new(&summaries);
         let figures = Each::new(&figures);

@@ -40,11 +40,22 @@ fn serve<S: Scope>(clock: &Clock, header_count: usize, body_bytes: usize) -> Sam
 }
 
 /// A request whose parts own their memory, as in a server that hands it to another task.
-struct Request {
+pub(super) struct Request {
     method: String,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+}
+
+impl Request {
+    /// Bytes that it asks the allocator for.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let text = |text: &String| text.capacity();
+        let headers: usize = self.headers.iter().map(|(name, value)| text(name) + text(value)).sum();
+        let list = self.headers.capacity() * size_of::<(String, String)>();
+        text(&self.method) + text(&self.path) + headers + list + self.body.capacity()
+    }
 }
 
 /// An answer before it is written.
@@ -55,7 +66,7 @@ struct Answer {
 }
 
 /// Takes a message apart; `None` if it is no HTTP/1.1 request with a length.
-fn parse(message: &[u8]) -> Option<Request> {
+pub(super) fn parse(message: &[u8]) -> Option<Request> {
     let (line, mut rest) = split_line(message)?;
     let mut words = line.split(|byte| *byte == b' ');
     let method = text(words.next()?)?.to_owned();
@@ -124,7 +135,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The request that is parsed, as it comes from the network.
-fn message(header_count: usize, body_bytes: usize) -> Vec<u8> {
+pub(super) fn message(header_count: usize, body_bytes: usize) -> Vec<u8> {
     let mut head = String::from("POST /v1/accounts/4711/orders HTTP/1.1\r\n");
     for (name, value) in USUAL_HEADERS {
         head += &format!("{name}: {value}\r\n");

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::blocks::{Block, Random, below};
+use crate::process::Stopwatch;
 use crate::{Clock, Sample};
 
 /// Blocks handed over at once in [`xfree`].
@@ -53,12 +54,12 @@ fn hand_over(time: Duration) -> Sample {
         blocks: Mutex::new(Vec::with_capacity(BATCH)),
     });
     let stopped_after = AtomicU64::new(u64::MAX);
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     let mut batches = 0;
     thread::scope(|scope| {
         scope.spawn(|| consume(&ring, &stopped_after));
         for place in ring.iter().cycle() {
-            if start.elapsed() >= time {
+            if watch.elapsed() >= time {
                 break;
             }
             wait_until(|| !place.full.load(Ordering::Acquire));
@@ -70,7 +71,7 @@ fn hand_over(time: Duration) -> Sample {
         }
         stopped_after.store(batches, Ordering::Release);
     });
-    Sample { nanoseconds: start.elapsed().as_nanos() as u64, operations: batches * BATCH as u64 }
+    watch.stop(batches * BATCH as u64)
 }
 
 /// Frees batches until as many have passed as the producer made.
@@ -119,8 +120,8 @@ fn run_chains(time: Duration) -> Sample {
         let mut random = Random::new(chain as u64);
         (0..SLOTS).map(|_| Block::new(larson_size(random.bits()))).collect()
     });
-    let start = Instant::now();
-    let chains = Arc::new(Chains { deadline: start + time, operations: AtomicU64::new(0) });
+    let watch = Stopwatch::start();
+    let chains = Arc::new(Chains { deadline: Instant::now() + time, operations: AtomicU64::new(0) });
     let (ended, ends) = mpsc::channel();
     for (chain, slots) in filled.into_iter().enumerate() {
         let (chains, ended) = (Arc::clone(&chains), ended.clone());
@@ -129,9 +130,9 @@ fn run_chains(time: Duration) -> Sample {
     // Else a thread that panics would leave the other end waiting.
     drop(ended);
     let rest: Vec<Vec<Block>> = ends.iter().collect();
-    let nanoseconds = start.elapsed().as_nanos() as u64;
+    let sample = watch.stop(chains.operations.load(Ordering::Relaxed));
     assert_eq!(rest.len(), CHAINS, "every chain hands its slots back");
-    Sample { nanoseconds, operations: chains.operations.load(Ordering::Relaxed) }
+    sample
 }
 
 /// The life of one thread, which ends by handing its slots to the next.

@@ -1,0 +1,7 @@
+//! The workloads on rallocator.
+
+rallocator::rallocator!();
+
+fn main() {
+    profiling::run::<profiling::NoScope>();
+}
