@@ -1,6 +1,6 @@
 //! What the workloads are made of: blocks of a size chosen at run time, and cheap random numbers.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::hint::black_box;
 use std::ptr::NonNull;
 
@@ -43,6 +43,35 @@ impl Block {
         // SAFETY: the block is as long as its layout says.
         unsafe { block.start.write_bytes(1, block.layout.size()) };
         block
+    }
+
+    /// Makes it larger or smaller, and writes the first eight bytes again.
+    #[inline]
+    pub(crate) fn resize(&mut self, size: usize) {
+        let size = size.max(Self::MIN_SIZE);
+        // SAFETY: `start` is a live block of this layout; the size is not zero and far below `isize::MAX`.
+        let start = unsafe { realloc(self.start.as_ptr(), self.layout, size) };
+        // SAFETY: the alignment is that of the old layout, and no workload comes near `isize::MAX`.
+        let layout = unsafe { Layout::from_size_align_unchecked(size, Self::MIN_SIZE) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        // SAFETY: the block holds eight bytes at least and is aligned for them.
+        unsafe { start.cast::<u64>().write(size as u64) };
+        self.start = black_box(start);
+        self.layout = layout;
+    }
+
+    /// The first eight bytes.
+    #[inline]
+    pub(crate) fn read_word(&self) -> u64 {
+        // SAFETY: the block holds eight bytes at least, `new` has written them, and it is aligned for them.
+        unsafe { self.start.cast::<u64>().read() }
+    }
+
+    /// Writes the first eight bytes.
+    #[inline]
+    pub(crate) fn write_word(&mut self, word: u64) {
+        // SAFETY: the block holds eight bytes at least, is aligned for them, and nobody has a reference into it.
+        unsafe { self.start.cast::<u64>().write(word) };
     }
 
     /// Its size, in bytes.
@@ -105,6 +134,17 @@ pub(crate) fn skewed_size(bits: u64, from: u32, to: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_keeps_its_layout_through_a_resize() {
+        let mut block = Block::filled(8);
+        block.write_word(7);
+        assert_eq!((block.size(), block.read_word()), (8, 7));
+        for size in [2000, 16, 8] {
+            block.resize(size);
+            assert_eq!((block.size(), block.read_word()), (size, size as u64));
+        }
+    }
 
     #[test]
     fn numbers_stay_in_their_ranges() {

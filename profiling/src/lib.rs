@@ -26,7 +26,7 @@ pub use bumpalo::{Bumpalo, BumpaloScope};
 pub use clock::{Clock, Sample};
 pub use floor::{Floor, FloorScope};
 pub use outcome::{Outcome, Unit};
-pub use row::{Effort, Row};
+pub use row::{Effort, Group, Row};
 pub use runner::run;
 #[cfg(feature = "shockwave")]
 pub use scope::RequestScope;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::workloads::aged::{self, Keeper};
 use crate::workloads::{
-    boxes, burst, escape, growth, http, in_flight, json, live, short_threads, threads, trace,
+    alloc_test, boxes, burst, cache_lines, escape, glibc_thread, growth, http, in_flight, json, live,
+    mstress, rptest, sh6bench, short_threads, talc_actions, threads, trace, xmalloc,
 };
 use crate::{Clock, Outcome, Scope, Unit, bench};
 
@@ -53,8 +54,61 @@ pub enum Row {
     AgedNight,
     /// [`short_threads::threads`]
     Threads,
+    /// [`xmalloc::one_size`]
+    XmallocTest,
+    /// [`xmalloc::mixed_sizes`]
+    XmallocTestMixed,
+    /// [`mstress::mstress`]
+    Mstress,
+    /// [`rptest::rptest`]
+    Rptest,
+    /// [`sh6bench::sh6bench`]
+    Sh6bench,
+    /// [`cache_lines::scratch`]
+    CacheScratch,
+    /// [`cache_lines::thrash`]
+    CacheThrash,
+    /// [`alloc_test::one_thread`]
+    AllocTest,
+    /// [`alloc_test::threads`]
+    AllocTestThreads,
+    /// [`glibc_thread::glibc_thread`]
+    GlibcThread,
+    /// [`talc_actions::one_thread`]
+    TalcActions,
+    /// [`talc_actions::threads`]
+    TalcActionsThreads,
+    /// [`http::typical_fragmented`]
+    TypicalFragmented,
+    /// [`json::json_fragmented`]
+    JsonFragmented,
     /// A workload of `cargo bench`: a row of the report.
     Bench(bench::Workload),
+}
+
+/// What a row belongs to; rows can be chosen by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// What is measured if nothing is chosen.
+    Usual,
+    /// After the benchmarks of other allocators, each named as they are.
+    Ported,
+    /// On a heap that has been in use for long.
+    Fragmented,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Group; 3] = [Group::Usual, Group::Ported, Group::Fragmented];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Usual => "usual",
+            Group::Ported => "ported",
+            Group::Fragmented => "fragmented",
+        }
+    }
 }
 
 /// How long a row may take.
@@ -71,7 +125,7 @@ const NIGHT: f64 = 0.3;
 
 impl Row {
     /// Every row of the comparison, in the order in which they are printed.
-    pub const ALL: [Row; 20] = [
+    pub const ALL: [Row; 34] = [
         Row::Pair,
         Row::Batch,
         Row::Trace,
@@ -92,6 +146,20 @@ impl Row {
         Row::AgedOutside,
         Row::AgedNight,
         Row::Threads,
+        Row::XmallocTest,
+        Row::XmallocTestMixed,
+        Row::Mstress,
+        Row::Rptest,
+        Row::Sh6bench,
+        Row::CacheScratch,
+        Row::CacheThrash,
+        Row::AllocTest,
+        Row::AllocTestThreads,
+        Row::GlibcThread,
+        Row::TalcActions,
+        Row::TalcActionsThreads,
+        Row::TypicalFragmented,
+        Row::JsonFragmented,
     ];
 
     /// Its name on the command line.
@@ -117,6 +185,20 @@ impl Row {
             Row::AgedOutside => "aged-outside",
             Row::AgedNight => "aged-night",
             Row::Threads => "threads",
+            Row::XmallocTest => "xmalloc-test",
+            Row::XmallocTestMixed => "xmalloc-test-mixed",
+            Row::Mstress => "mstress",
+            Row::Rptest => "rptest",
+            Row::Sh6bench => "sh6bench",
+            Row::CacheScratch => "cache-scratch",
+            Row::CacheThrash => "cache-thrash",
+            Row::AllocTest => "alloc-test",
+            Row::AllocTestThreads => "alloc-test-threads",
+            Row::GlibcThread => "glibc-thread",
+            Row::TalcActions => "talc-actions",
+            Row::TalcActionsThreads => "talc-actions-threads",
+            Row::TypicalFragmented => "typical-fragmented",
+            Row::JsonFragmented => "json-fragmented",
             Row::Bench(workload) => workload.name(),
         }
     }
@@ -150,6 +232,28 @@ impl Row {
             Row::AgedOutside => "the same, the entry made through `outside_arena`",
             Row::AgedNight => "memory over live cache after that, nothing in flight and silence",
             Row::Threads => "growth over 4000 short threads",
+            Row::XmallocTest => "a block of 64 B from a producer to a consumer, after xmalloc-test -s 64",
+            Row::XmallocTestMixed => "the same with 8 B to 2 KiB, after xmalloc-test -s -1",
+            Row::Mstress => {
+                "a block of mixed lifetime, some exchanged between threads, after mstress N 50 25"
+            }
+            Row::Rptest => "a block of 8 to 16,000 B replaced, half of them across threads, after rptest",
+            Row::Sh6bench => "a block of 8 to 1000 B, freed in order and against it, after sh6bench 2N",
+            Row::CacheScratch => {
+                "a block of 1 B written 20,000 times after one from another thread, after cache-scratch N"
+            }
+            Row::CacheThrash => "a block of 1 B written 20,000 times, after cache-thrash N",
+            Row::AllocTest => "a random place filled or emptied, sizes after Pareto, after alloc-test 1",
+            Row::AllocTestThreads => "the same in a thread for each core, after alloc-test N",
+            Row::GlibcThread => {
+                "a block of 8 B to 32 KiB replaced, a thread for each core, after glibc-thread N"
+            }
+            Row::TalcActions => {
+                "a random allocation, free or reallocation of 8 to 200 B, after talc's random actions"
+            }
+            Row::TalcActionsThreads => "the same in four threads",
+            Row::TypicalFragmented => "typical on a heap that has been in use for long",
+            Row::JsonFragmented => "json on a heap that has been in use for long",
             Row::Bench(workload) => workload.operation(),
         }
     }
@@ -165,12 +269,33 @@ impl Row {
         }
     }
 
+    /// What it belongs to.
+    pub fn group(self) -> Group {
+        match self {
+            Row::TypicalFragmented | Row::JsonFragmented => Group::Fragmented,
+            Row::XmallocTest
+            | Row::XmallocTestMixed
+            | Row::Mstress
+            | Row::Rptest
+            | Row::Sh6bench
+            | Row::CacheScratch
+            | Row::CacheThrash
+            | Row::AllocTest
+            | Row::AllocTestThreads
+            | Row::GlibcThread
+            | Row::TalcActions
+            | Row::TalcActionsThreads => Group::Ported,
+            _ => Group::Usual,
+        }
+    }
+
     /// How often it is measured where rows that are short are measured `rounds` times.
     pub fn rounds(self, rounds: u32) -> u32 {
         match self {
             // Their number is about memory and hardly changes from one run to the next, or setup takes long.
             Row::Burst | Row::BurstNoSurvivors => rounds.min(2),
             Row::Aged | Row::AgedOutside | Row::AgedNight => rounds.min(3),
+            Row::TypicalFragmented | Row::JsonFragmented => rounds.min(3),
             Row::Escape | Row::InFlight | Row::Threads => rounds.min(3),
             _ => rounds,
         }
@@ -210,6 +335,20 @@ impl Row {
             Row::AgedOutside => aged::aged::<S>(clock, Keeper::Outside),
             Row::AgedNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Unmodified)),
             Row::Threads => return memory(short_threads::threads::<S>()),
+            Row::XmallocTest => xmalloc::one_size(clock),
+            Row::XmallocTestMixed => xmalloc::mixed_sizes(clock),
+            Row::Mstress => mstress::mstress(clock),
+            Row::Rptest => rptest::rptest(clock),
+            Row::Sh6bench => sh6bench::sh6bench(clock),
+            Row::CacheScratch => cache_lines::scratch(clock),
+            Row::CacheThrash => cache_lines::thrash(clock),
+            Row::AllocTest => alloc_test::one_thread(clock),
+            Row::AllocTestThreads => alloc_test::threads(clock),
+            Row::GlibcThread => glibc_thread::glibc_thread(clock),
+            Row::TalcActions => talc_actions::one_thread(clock),
+            Row::TalcActionsThreads => talc_actions::threads(clock),
+            Row::TypicalFragmented => http::typical_fragmented::<S>(clock),
+            Row::JsonFragmented => json::json_fragmented::<S>(clock),
             Row::Bench(workload) => workload.drive::<S::Requests, _>(clock),
         };
         Ok(sample.into())

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use profiling::Row;
+use profiling::{Group, Row};
 
 use super::allocator::{Allocator, Kind};
 use super::measure::Plan;
 use crate::heap::HeapOptions;
 use crate::report::ReportOptions;
+
+/// Stands for every row.
+const ALL: &str = "all";
 
 /// Stands for an empty list.
 const NONE: &str = "none";
@@ -38,8 +41,8 @@ pub enum Command {
 /// What to compare, and for how long.
 #[derive(Debug, Args)]
 pub struct CompareOptions {
-    /// Rows to measure; all if none is named
-    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(Row::ALL.map(Row::name)))]
+    /// Rows to measure, or `all`, or a group of them: `usual`, which is measured if none is named, `ported`, `fragmented`
+    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(names()))]
     rows: Vec<String>,
 
     /// Whom to measure beside Shockwave, separated by commas
@@ -76,7 +79,13 @@ pub struct CompareOptions {
 impl CompareOptions {
     /// The rows to measure, in the order of [`Row::ALL`], each once.
     pub fn rows(&self) -> Vec<Row> {
-        let named = |row: &Row| self.rows.is_empty() || self.rows.iter().any(|name| name == row.name());
+        let named = |row: &Row| {
+            let names = [row.name(), row.group().name(), ALL];
+            match self.rows.is_empty() {
+                true => row.group() == Group::Usual,
+                false => self.rows.iter().any(|name| names.contains(&name.as_str())),
+            }
+        };
         Row::ALL.into_iter().filter(named).collect()
     }
 
@@ -94,6 +103,11 @@ impl CompareOptions {
     pub fn plan(&self) -> Plan {
         Plan { rounds: self.rounds, time: self.seconds_per_round, idle: self.idle }
     }
+}
+
+/// What chooses rows.
+fn names() -> impl Iterator<Item = &'static str> {
+    Row::ALL.map(Row::name).into_iter().chain(Group::ALL.map(Group::name)).chain([ALL])
 }
 
 /// Reads the command line of the process. The error is the code to exit with, once the reason is printed;
@@ -144,15 +158,23 @@ mod tests {
         }
     }
 
-    fn names(options: &CompareOptions) -> Vec<&str> {
+    fn allocators(options: &CompareOptions) -> Vec<&str> {
         options.allocators().iter().map(|allocator| allocator.name).collect()
     }
 
     #[test]
-    fn without_arguments_everything_is_measured() {
+    fn without_arguments_the_usual_rows_are_measured_by_everyone() {
         let options = options("").unwrap();
-        assert_eq!(options.rows(), Row::ALL);
-        assert_eq!(names(&options), Allocator::ALL.map(|allocator| allocator.name));
+        let rows = options.rows();
+        assert!(rows.contains(&Row::Threads) && rows.iter().all(|row| row.group() == Group::Usual));
+        assert_eq!(allocators(&options), Allocator::ALL.map(|allocator| allocator.name));
+    }
+
+    #[test]
+    fn groups_choose() {
+        assert_eq!(options("all").unwrap().rows(), Row::ALL);
+        let rows = options("fragmented trace").unwrap().rows();
+        assert_eq!(rows, [Row::Trace, Row::TypicalFragmented, Row::JsonFragmented]);
     }
 
     #[test]
@@ -161,7 +183,7 @@ mod tests {
             options("trace pair trace --peers snmalloc,mimalloc --modes none --seconds-per-round 1.5")
                 .unwrap();
         assert_eq!(options.rows(), [Row::Pair, Row::Trace]);
-        assert_eq!(names(&options), ["mimalloc", "snmalloc"]);
+        assert_eq!(allocators(&options), ["mimalloc", "snmalloc"]);
         assert_eq!(options.plan().time, Duration::from_millis(1500));
     }
 

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use super::fragmented::aged_heap;
 use crate::{Clock, Sample, Scope};
 
 /// Header lines that browsers and proxies send; [`message`] numbers further ones.
@@ -14,6 +15,13 @@ const USUAL_HEADERS: [(&str, &str); 3] = [
 /// One operation: a request with 4 headers and a body of 512 B is parsed and answered.
 pub fn typical<S: Scope>(clock: &Clock) -> Sample {
     serve::<S>(clock, 4, 512)
+}
+
+/// [`typical`] on a heap that has been in use for long: random ones of 100,000 live blocks of 16 B to 2 KiB were replaced
+/// 3.6 million times, and one in four is still live.
+pub fn typical_fragmented<S: Scope>(clock: &Clock) -> Sample {
+    let _left = aged_heap();
+    typical::<S>(clock)
 }
 
 /// One operation: a request with 32 headers and a body of 512 B is parsed and answered.

@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use serde_json::Value;
 
+use super::fragmented::aged_heap;
 use crate::{Clock, Sample, Scope};
 
 /// Objects in the document.
@@ -21,6 +22,12 @@ pub fn json<S: Scope>(clock: &Clock) -> Sample {
     };
     // SAFETY: the value and the buffer end with the call; parsing keeps nothing.
     unsafe { clock.measure_scoped::<S>(1, call) }
+}
+
+/// [`json`] on the heap of [`typical_fragmented`](super::http::typical_fragmented).
+pub fn json_fragmented<S: Scope>(clock: &Clock) -> Sample {
+    let _left = aged_heap();
+    json::<S>(clock)
 }
 
 /// The text that is parsed.
