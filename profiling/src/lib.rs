@@ -15,6 +15,7 @@ mod bumpalo;
 mod clock;
 mod floor;
 mod outcome;
+pub mod paths;
 mod process;
 mod row;
 mod runner;

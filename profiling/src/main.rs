@@ -1,8 +1,9 @@
 //! Measures Shockwave beside its peers: `cargo run --release -p profiling -- compare --help`, and looks at the heap
-//! under the example server: `-- heap --help`. `-- report` writes the comparison of the modes down.
+//! under the example server: `-- heap --help`. `-- instructions` counts what each call executes. `-- report` writes the comparison of the modes down.
 
 mod compare;
 mod heap;
+mod instructions;
 mod report;
 
 // The requests of the example server. Its modules name each other from the root of their crate.
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match compare::cli::parse() {
         Ok(Command::Compare(options)) => compare::compare(&options),
         Ok(Command::Heap(options)) => heap::heap(&options),
+        Ok(Command::Instructions(options)) => instructions::instructions(&options),
         Ok(Command::Report(options)) => report::report(&options),
         Err(exit_code) => return exit_code,
     };

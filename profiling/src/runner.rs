@@ -3,23 +3,35 @@
 use std::time::Duration;
 
 use crate::bench::{Figures, Reading};
+use crate::paths::Path;
 use crate::process::peak_bytes;
 use crate::{Clock, Effort, Outcome, Row, Scope};
 
 /// Asks for what stands beside the time, instead of the time.
 const FIGURES: &str = "figures";
 
+/// Asks for one of [`Path`], instead of a row.
+const PATH: &str = "path";
+
 /// Measures the row that the command line names and prints its [`Outcome`] on one line.
 ///
 /// The command line is `ROW MILLISECONDS IDLE_MILLISECONDS`, the two parts of [`Effort`]. `S` surrounds each
 /// operation of the rows that are requests. With `figures ROW`, and a row of the report, it prints [`Figures`]
-/// instead.
+/// instead; with `path PATH TIMES` it goes that [`Path`] and prints nothing.
 pub fn run<S: Scope>() {
     let mut arguments = std::env::args().skip(1);
     if let (Some(FIGURES), Some(Ok(Row::Bench(workload)))) =
         (arguments.next().as_deref(), arguments.next().map(|name| name.parse()))
     {
         println!("{}", Figures::measure::<S::Requests>(workload, read_counters, || {}));
+        return;
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [PATH, name, times] = *words.iter().map(String::as_str).collect::<Vec<_>>()
+        && let (Some(path), Ok(times)) =
+            (Path::ALL.into_iter().find(|path| path.name() == name), times.parse())
+    {
+        path.run::<S>(times);
         return;
     }
     let outcome = parse(std::env::args().skip(1)).and_then(|(row, effort)| row.measure::<S>(&effort));

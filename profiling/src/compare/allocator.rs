@@ -45,10 +45,21 @@ impl Allocator {
         Allocator::new("talc", "talc", Kind::Peer, Some("talc")),
         Allocator::new("bumpalo", "bumpalo", Kind::Bump, Some("bumpalo")),
         Allocator::new("standard", "shockwave standard", Kind::Shockwave, Some("shockwave")),
-        Allocator::new("slab", "shockwave slab", Kind::Shockwave, Some("shockwave")),
-        Allocator::new("arena", "shockwave arena", Kind::Shockwave, Some("shockwave")),
+        Allocator::SLAB,
+        Allocator::ARENA,
         Allocator::new("floor", "floor", Kind::Floor, None),
     ];
+
+    /// Shockwave in slab mode.
+    pub const SLAB: Allocator = Allocator::new("slab", "shockwave slab", Kind::Shockwave, Some("shockwave"));
+
+    /// Shockwave in arena mode.
+    pub const ARENA: Allocator =
+        Allocator::new("arena", "shockwave arena", Kind::Shockwave, Some("shockwave"));
+
+    /// Shockwave in standard mode on an allocator that does next to nothing.
+    pub const PASSTHROUGH: Allocator =
+        Allocator::new("passthrough", "shockwave standard on the floor", Kind::Meter, Some("shockwave"));
 
     /// The system allocator with counters.
     pub const COUNTED: Allocator = Allocator::new("counted", "counted", Kind::Meter, None);

@@ -11,6 +11,7 @@ use profiling::{Group, Row};
 use super::allocator::{Allocator, Kind};
 use super::measure::Plan;
 use crate::heap::HeapOptions;
+use crate::instructions::InstructionsOptions;
 use crate::report::ReportOptions;
 
 /// Stands for every row.
@@ -34,6 +35,8 @@ pub enum Command {
     Compare(CompareOptions),
     /// Runs the example server on dhat: what of each request reaches the system heap, mode by mode
     Heap(HeapOptions),
+    /// Counts the instructions of the shortest ways through each mode, with callgrind, beside a committed baseline
+    Instructions(InstructionsOptions),
     /// Measures the workloads of `cargo bench` in every mode and writes MEMORY_MANAGEMENT_REPORT.md
     Report(ReportOptions),
 }
