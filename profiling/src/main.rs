@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Ok(Command::Compare(options)) => compare::compare(&options),
         Ok(Command::Heap(options)) => heap::heap(&options),
         Ok(Command::Instructions(options)) => instructions::instructions(&options),
+        Ok(Command::Tail(options)) => compare::tail::tail(&options),
         Ok(Command::Report(options)) => report::report(&options),
         Err(exit_code) => return exit_code,
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::bench::{Figures, Reading};
 use crate::paths::Path;
 use crate::process::peak_bytes;
+use crate::workloads::tail::tail;
 use crate::{Clock, Effort, Outcome, Row, Scope};
 
 /// Asks for what stands beside the time, instead of the time.
@@ -13,34 +14,50 @@ const FIGURES: &str = "figures";
 /// Asks for one of [`Path`], instead of a row.
 const PATH: &str = "path";
 
+/// Asks for [`tail`], instead of a row.
+const TAIL: &str = "tail";
+
 /// Measures the row that the command line names and prints its [`Outcome`] on one line.
 ///
 /// The command line is `ROW MILLISECONDS IDLE_MILLISECONDS`, the two parts of [`Effort`]. `S` surrounds each
 /// operation of the rows that are requests. With `figures ROW`, and a row of the report, it prints [`Figures`]
-/// instead; with `path PATH TIMES` it goes that [`Path`] and prints nothing.
+/// instead; with `path PATH TIMES` it goes that [`Path`] and prints nothing;
+/// with `tail OPERATIONS` it prints the quantiles of [`tail`].
 pub fn run<S: Scope>() {
-    let mut arguments = std::env::args().skip(1);
-    if let (Some(FIGURES), Some(Ok(Row::Bench(workload)))) =
-        (arguments.next().as_deref(), arguments.next().map(|name| name.parse()))
-    {
-        println!("{}", Figures::measure::<S::Requests>(workload, read_counters, || {}));
-        return;
-    }
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [PATH, name, times] = *words.iter().map(String::as_str).collect::<Vec<_>>()
-        && let (Some(path), Ok(times)) =
-            (Path::ALL.into_iter().find(|path| path.name() == name), times.parse())
-    {
-        path.run::<S>(times);
-        return;
-    }
-    let outcome = parse(std::env::args().skip(1)).and_then(|(row, effort)| row.measure::<S>(&effort));
-    match outcome {
-        Ok(outcome) => println!("{}", Outcome { peak: peak_bytes(), ..outcome }),
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match answer::<S>(&words) {
+        Ok(line) => print!("{line}"),
         Err(message) => {
             eprintln!("error: {message}");
             std::process::exit(2);
         }
+    }
+}
+
+/// Does what the words of a command line ask for, and returns what is printed.
+fn answer<S: Scope>(words: &[&str]) -> Result<String, String> {
+    match words {
+        [FIGURES, row] => match row.parse()? {
+            Row::Bench(workload) => {
+                let figures = Figures::measure::<S::Requests>(workload, read_counters, || {});
+                Ok(format!("{figures}\n"))
+            }
+            row => Err(format!("{} is no row of the report, and has no figures", row.name())),
+        },
+        [PATH, name, times] => {
+            let path = Path::ALL.into_iter().find(|path| path.name() == *name);
+            path.ok_or_else(|| format!("unknown path '{name}'"))?.run::<S>(number(times, 0)? as usize);
+            Ok(String::new())
+        }
+        [TAIL, operations] => Ok(format!("{}\n", tail::<S>(number(operations, 1)?))),
+        [row, time, idle] => {
+            let [time, idle] = [(time, 1), (idle, 0)].map(|(text, least)| number(text, least));
+            let [time, idle] = [time?, idle?].map(Duration::from_millis);
+            let outcome = row.parse::<Row>()?.measure::<S>(&Effort { clock: Clock::new(time), idle })?;
+            Ok(format!("{}\n", Outcome { peak: peak_bytes(), ..outcome }))
+        }
+        _ => Err("accepted are exactly three arguments: ROW MILLISECONDS IDLE_MILLISECONDS".to_owned()),
     }
 }
 
@@ -59,44 +76,37 @@ fn read_counters() -> Reading {
     Reading::default()
 }
 
-/// Reads `ROW MILLISECONDS IDLE_MILLISECONDS`.
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Row, Effort), String> {
-    let (Some(row), Some(time), Some(idle), None) =
-        (arguments.next(), arguments.next(), arguments.next(), arguments.next())
-    else {
-        return Err("accepted are exactly three arguments: ROW MILLISECONDS IDLE_MILLISECONDS".to_owned());
-    };
-    let effort = Effort { clock: Clock::new(milliseconds(&time, 1)?), idle: milliseconds(&idle, 0)? };
-    Ok((row.parse()?, effort))
-}
-
-/// Reads a time of at least `least` milliseconds.
-fn milliseconds(text: &str, least: u64) -> Result<Duration, String> {
+/// Reads an integer of at least `least`.
+fn number(text: &str, least: u64) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number >= least);
-    number
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("'{text}' is no time; accepted: milliseconds, an integer from {least}"))
+    number.ok_or_else(|| format!("'{text}' is not accepted: an integer from {least}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parsed(arguments: &[&str]) -> Result<(Row, Effort), String> {
-        parse(arguments.iter().map(|argument| (*argument).to_owned()))
-    }
+    use crate::NoScope;
 
     #[test]
-    fn reads_a_row_and_two_times() {
-        let (row, effort) = parsed(&["trace", "20", "0"]).unwrap();
-        assert_eq!((row, effort.clock.time()), (Row::Trace, Duration::from_millis(20)));
-        assert_eq!(effort.idle, Duration::ZERO);
+    fn answers_in_the_form_that_compare_reads() {
+        let outcome = answer::<NoScope>(&["trace", "1", "0"]).unwrap();
+        let outcome: Outcome = outcome.parse().unwrap();
+        assert!(outcome.value > 0.0 && outcome.faults.is_some() && outcome.peak.is_some());
+        assert_eq!(answer::<NoScope>(&["path", "cycle", "10"]).unwrap(), "");
+        assert_eq!(answer::<NoScope>(&["tail", "100"]).unwrap().split_whitespace().count(), 12);
+        assert!(answer::<NoScope>(&["figures", "throughput/1_thread"]).unwrap().parse::<Figures>().is_ok());
     }
 
     #[test]
     fn says_what_is_accepted() {
-        assert!(parsed(&["trace", "20"]).unwrap_err().contains("ROW MILLISECONDS"));
-        assert!(parsed(&["tracee", "20", "0"]).unwrap_err().contains("accepted: pair, batch"));
-        assert!(parsed(&["trace", "0", "0"]).unwrap_err().contains("from 1"));
+        for (words, accepted) in [
+            (&["trace", "20"][..], "ROW MILLISECONDS"),
+            (&["tracee", "20", "0"], "accepted: pair, batch"),
+            (&["trace", "0", "0"], "from 1"),
+            (&["path", "cycel", "1"], "unknown path"),
+            (&["figures", "trace"], "no row of the report"),
+        ] {
+            assert!(answer::<NoScope>(words).unwrap_err().contains(accepted), "{words:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use profiling::{Group, Row};
 
 use super::allocator::{Allocator, Kind};
 use super::measure::Plan;
+use super::tail::TailOptions;
 use crate::heap::HeapOptions;
 use crate::instructions::InstructionsOptions;
 use crate::report::ReportOptions;
@@ -35,19 +36,17 @@ pub enum Command {
     Compare(CompareOptions),
     /// Runs the example server on dhat: what of each request reaches the system heap, mode by mode
     Heap(HeapOptions),
+    /// Times single allocations and single ends of requests: half, 99 %, 99.99 % and all of them take at most so long
+    Tail(TailOptions),
     /// Counts the instructions of the shortest ways through each mode, with callgrind, beside a committed baseline
     Instructions(InstructionsOptions),
     /// Measures the workloads of `cargo bench` in every mode and writes MEMORY_MANAGEMENT_REPORT.md
     Report(ReportOptions),
 }
 
-/// What to compare, and for how long.
+/// Whom to measure.
 #[derive(Debug, Args)]
-pub struct CompareOptions {
-    /// Rows to measure, or `all`, or a group of them: `usual`, which is measured if none is named, `ported`, `fragmented`
-    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(names()))]
-    rows: Vec<String>,
-
+pub struct Chosen {
     /// Whom to measure beside Shockwave, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = Allocator::peers().map(str::to_owned))]
     #[arg(value_parser = PossibleValuesParser::new(Allocator::peers().chain([NONE])))]
@@ -57,6 +56,29 @@ pub struct CompareOptions {
     #[arg(long, value_delimiter = ',', default_values_t = Allocator::modes().map(str::to_owned))]
     #[arg(value_parser = PossibleValuesParser::new(Allocator::modes().chain([NONE])))]
     modes: Vec<String>,
+}
+
+impl Chosen {
+    /// The allocators to measure, in the order of the tables, each once.
+    pub fn allocators(&self) -> Vec<&'static Allocator> {
+        const ALL: &[Allocator] = &Allocator::ALL;
+        let named = |allocator: &&Allocator| {
+            let list = if allocator.kind == Kind::Shockwave { &self.modes } else { &self.peers };
+            list.iter().any(|name| name == allocator.name)
+        };
+        ALL.iter().filter(named).collect()
+    }
+}
+
+/// What to compare, and for how long.
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// Rows to measure, or `all`, or a group of them: `usual`, which is measured if none is named, `ported`, `fragmented`
+    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(names()))]
+    rows: Vec<String>,
+
+    #[command(flatten)]
+    chosen: Chosen,
 
     /// Rounds; in each, every allocator runs once. Rows that take long get fewer
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -92,14 +114,9 @@ impl CompareOptions {
         Row::ALL.into_iter().filter(named).collect()
     }
 
-    /// The allocators to measure, in the order of the tables, each once.
+    /// The allocators to measure.
     pub fn allocators(&self) -> Vec<&'static Allocator> {
-        const ALL: &[Allocator] = &Allocator::ALL;
-        let named = |allocator: &&Allocator| {
-            let list = if allocator.kind == Kind::Shockwave { &self.modes } else { &self.peers };
-            list.iter().any(|name| name == allocator.name)
-        };
-        ALL.iter().filter(named).collect()
+        self.chosen.allocators()
     }
 
     /// How much to measure.

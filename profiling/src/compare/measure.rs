@@ -135,7 +135,7 @@ pub fn figures(workload: Workload, built: &Built) -> Result<Figures, String> {
 }
 
 /// What a process prints that ends within `patience`.
-fn output_of(built: &Built, arguments: &[&str], patience: Duration) -> Result<String, String> {
+pub fn output_of(built: &Built, arguments: &[&str], patience: Duration) -> Result<String, String> {
     // A variable of the environment can tune most allocators, and choose Shockwave's mode.
     let child = Command::new(&built.path)
         .env_clear()

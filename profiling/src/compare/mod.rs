@@ -10,6 +10,7 @@ mod numbers;
 mod standing;
 pub mod stats;
 mod table;
+pub mod tail;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -17,6 +17,7 @@ pub mod mstress;
 pub mod rptest;
 pub mod sh6bench;
 pub mod short_threads;
+pub mod tail;
 pub mod talc_actions;
 pub mod threads;
 pub mod trace;
