@@ -273,7 +273,7 @@ fn stats_of(record: &chunk::Arena) -> ArenaStats {
     let (pretenured_blocks, pretenured_bytes) = record.outside.get();
     ArenaStats {
         bytes,
-        peak_bytes: peak.max(begun),
+        peak_bytes: peak.max(bytes),
         total_bytes: past + begun,
         blocks,
         allocations: record.allocs.get(),

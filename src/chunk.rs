@@ -398,6 +398,8 @@ impl Arena {
 
     /// Adds what was bumped through in a chunk that loses its contents to the sum.
     fn retire_bytes(&self, chunk: &PageHeader) {
+        let (sum, peak) = self.past_bytes.get();
+        self.past_bytes.set((sum, peak.max(self.usage().0)));
         let mut bytes = u64::from(chunk.carved.load(Ordering::Relaxed));
         if self.floor.get() != 0 && self.floor.get() & !(PAGE_SIZE - 1) == space::start_of(chunk).addr() {
             bytes = bytes.saturating_sub(self.inherited.get().0);
@@ -663,10 +665,10 @@ impl Arena {
         self.plain.set(false);
     }
 
-    /// Adds the bytes of a life that `reset` has ended.
-    pub(crate) fn add_past(&self, bytes: u64) {
+    /// Adds the bytes of a life that `reset` has ended, of which `retired` were in chunks given up before.
+    pub(crate) fn add_past(&self, bytes: u64, retired: u64) {
         let (sum, peak) = self.past_bytes.get();
-        self.past_bytes.set((sum + bytes, peak.max(bytes)));
+        self.past_bytes.set((sum + bytes, peak.max(bytes - retired)));
         self.plain.set(false);
     }
 
@@ -681,7 +683,7 @@ impl Arena {
         self.outside.set((0, 0));
         self.retired_bytes.set(0);
         self.diverted.set(Diverted::No);
-        let ordinary = self.limit.get() == u64::MAX && !self.wiping.get() && self.past_bytes.get().0 == 0;
+        let ordinary = self.limit.get() == u64::MAX && !self.wiping.get() && self.past_bytes.get() == (0, 0);
         self.plain.set(ordinary && self.tracker.get().is_null());
         // SAFETY: chunks are headers of the table.
         let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {

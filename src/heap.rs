@@ -19,6 +19,9 @@ use crate::tenure::Tenure;
 /// Empty pages a heap keeps: 2 MiB. Above that half of them go back to the space.
 const SPARES_MAX: usize = 32;
 
+/// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
+const SPARE_TURNS: u32 = 64;
+
 /// One thread's pages.
 ///
 /// Everything but `mailbox`, `next_heap` and the counters belongs to the owner. A page of a class is in exactly one
@@ -36,6 +39,9 @@ pub(crate) struct Heap {
     /// Empty pages, last used first.
     spares: Cell<*const PageHeader>,
     spare_count: Cell<usize>,
+    /// Fewest spare pages since [`Heap::decay_spares`] last looked: pages that nobody needed. And pages taken back since then.
+    spare_low: Cell<usize>,
+    spare_turns: Cell<u32>,
     /// Arena records that are not in use; see `chunk.rs`.
     pub(crate) arenas: Cell<*const crate::chunk::Arena>,
     pub(crate) arena_count: Cell<usize>,
@@ -115,6 +121,8 @@ impl Heap {
             empty: [const { Cell::new(ptr::null()) }; CLASSES],
             spares: Cell::new(ptr::null()),
             spare_count: Cell::new(0),
+            spare_low: Cell::new(0),
+            spare_turns: Cell::new(0),
             arenas: Cell::new(ptr::null()),
             arena_count: Cell::new(0),
             index,
@@ -277,7 +285,9 @@ impl Heap {
         // SAFETY: spare pages are headers of the table that this heap owns.
         if let Some(page) = unsafe { self.spares.get().as_ref() } {
             self.spares.set(page.next.get());
-            self.spare_count.set(self.spare_count.get() - 1);
+            let left = self.spare_count.get() - 1;
+            self.spare_count.set(left);
+            self.spare_low.set(self.spare_low.get().min(left));
             return Some(page);
         }
         let wanted = SLAB_PAGES.load(Ordering::Relaxed);
@@ -290,6 +300,7 @@ impl Heap {
         self.counters.slabs.add(1);
         self.spares.set(first.next.get());
         self.spare_count.set(count - 1);
+        self.spare_low.set(0);
         Some(first)
     }
 
@@ -300,9 +311,22 @@ impl Heap {
         page.next.set(self.spares.get());
         self.spares.set(page);
         self.spare_count.set(self.spare_count.get() + 1);
+        self.spare_turns.set(self.spare_turns.get() + 1);
         if self.spare_count.get() > SPARES_MAX {
             self.trim_spares(SPARES_MAX / 2);
+        } else if self.spare_turns.get() >= SPARE_TURNS {
+            self.decay_spares();
         }
+    }
+
+    /// Returns half of the spare pages that were not needed lately, so that what is kept follows the need: the low-water mark of
+    /// TCMalloc's thread caches (Ghemawat and Menage, "TCMalloc: Thread-Caching Malloc").
+    #[cold]
+    fn decay_spares(&self) {
+        let unneeded = self.spare_low.get().min(self.spare_count.get());
+        self.trim_spares(self.spare_count.get() - unneeded.div_ceil(2));
+        self.spare_low.set(self.spare_count.get());
+        self.spare_turns.set(0);
     }
 
     /// Returns all but `keep` spare pages, the least recently used ones, to the space.
@@ -317,6 +341,7 @@ impl Heap {
         }
         let rest = link.replace(ptr::null());
         self.spare_count.set(keep);
+        self.spare_low.set(self.spare_low.get().min(keep));
         space::free_spares(rest);
     }
 

@@ -208,8 +208,9 @@ impl Thread {
 
     /// Ends what an arena holds; the record stays the caller's.
     pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
+        let retired = arena.retired_bytes.get();
         let closed = self.close(arena, arena.keep().max(1));
-        arena.add_past(closed.bytes);
+        arena.add_past(closed.bytes, retired.min(closed.bytes));
         if let Some(heap) = self.attached() {
             self.prepare(arena, heap);
         }

@@ -1,0 +1,49 @@
+//! What is kept for the next request follows what requests need.
+
+use std::hint::black_box;
+
+use shockwave_alloc::{RequestArena, Shockwave, stats, with_request_arena};
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+const CHUNK: u64 = 64 << 10;
+
+/// A request that needs `kib` KiB at once.
+fn request(kib: usize) {
+    with_request_arena(|| {
+        let blocks: Vec<Vec<u8>> = (0..kib).map(|number| black_box(vec![number as u8; 1000])).collect();
+        assert!(blocks.iter().enumerate().all(|(number, block)| block[999] == number as u8));
+    });
+}
+
+// One test: it is about the whole process.
+#[test]
+fn an_arena_that_once_needed_much_does_not_keep_it() {
+    request(4);
+    let before = stats();
+    request(10 << 10);
+    let after = stats();
+    assert!(after.committed_bytes - before.committed_bytes >= 8 << 20, "it really was that big");
+    // The main thread has a few pages, too.
+    assert!(after.spare_bytes <= (32 + 4) * CHUNK, "the cap of a thread: {}", after.spare_bytes);
+    assert!(after.dirty_bytes <= 32 << 20, "the cap of the process: {}", after.dirty_bytes);
+
+    // A handle keeps one chunk, whatever it has needed.
+    let mut arena = RequestArena::new();
+    arena.run(|| drop(black_box((0..10_000).map(|_| vec![1u8; 1000]).collect::<Vec<_>>())));
+    assert!(arena.stats().peak_bytes >= 9_000_000, "{arena:?}");
+    arena.reset();
+    assert_eq!(arena.stats().chunks, 1);
+
+    // Requests of three chunks: what they do not need goes, what they need stays.
+    for _ in 0..1_000 {
+        request(150);
+    }
+    let settled = stats();
+    assert!(settled.spare_bytes <= 8 * CHUNK, "{} bytes", settled.spare_bytes);
+    for _ in 0..1_000 {
+        request(150);
+    }
+    assert_eq!(stats().slabs, settled.slabs, "the steady state takes nothing from the space");
+}
