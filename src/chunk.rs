@@ -188,6 +188,22 @@ struct UnusedTrackers(*const Tracker);
 // SAFETY: unused trackers belong to whoever holds the lock.
 unsafe impl Send for UnusedTrackers {}
 
+/// Takes the locks of this module, before a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget((UNUSED.lock(), TRACKERS.lock()));
+}
+
+/// # Safety
+///
+/// [`lock_for_fork`] must have been called before the fork.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: passed on.
+    unsafe {
+        UNUSED.force_unlock();
+        TRACKERS.force_unlock();
+    }
+}
+
 /// A tracker for an arena. `None` when there is no memory.
 #[cold]
 fn new_tracker() -> Option<&'static Tracker> {

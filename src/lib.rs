@@ -41,6 +41,7 @@
 mod arena;
 mod chunk;
 mod config;
+mod fork;
 mod global;
 mod header;
 mod heap;

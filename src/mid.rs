@@ -6,16 +6,16 @@
 use core::alloc::Layout;
 use core::ptr;
 
+use talc::DefaultBinning;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
-use talc::{DefaultBinning, TalcLock};
 
 use crate::header::{Kind, PageHeader};
 use crate::invariant::fatal;
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
-use crate::sync::{Ordering, RawLock};
+use crate::sync::{Lock, Ordering};
 
 /// Largest block served here, in bytes.
 pub(crate) const MID_MAX: usize = 1 << 20;
@@ -26,11 +26,11 @@ const HEAPS: usize = 4;
 /// Pages a heap takes at once, at least: 4 MiB.
 const CLAIM: usize = if cfg!(miri) { 24 } else { 64 };
 
-static HEAP: [TalcLock<RawLock, Pages>; HEAPS] = [
-    TalcLock::new(Pages::new(0)),
-    TalcLock::new(Pages::new(1)),
-    TalcLock::new(Pages::new(2)),
-    TalcLock::new(Pages::new(3)),
+static HEAP: [Lock<Heap>; HEAPS] = [
+    Lock::new(Heap::new(Pages::new(0))),
+    Lock::new(Heap::new(Pages::new(1))),
+    Lock::new(Heap::new(Pages::new(2))),
+    Lock::new(Heap::new(Pages::new(3))),
 ];
 
 /// Where a talc heap gets memory: runs of pages. Counts what is live, under the heap's lock.
@@ -166,7 +166,20 @@ pub(crate) fn usage() -> (u64, u64) {
     })
 }
 
-fn heap_of(header: &PageHeader) -> &'static TalcLock<RawLock, Pages> {
+/// Takes the locks of this module, before a fork.
+pub(crate) fn lock_for_fork() {
+    HEAP.iter().for_each(|heap| core::mem::forget(heap.lock()));
+}
+
+/// # Safety
+///
+/// [`lock_for_fork`] must have been called before the fork.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: passed on.
+    HEAP.iter().for_each(|heap| unsafe { heap.force_unlock() });
+}
+
+fn heap_of(header: &PageHeader) -> &'static Lock<Heap> {
     &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS]
 }
 

@@ -355,6 +355,19 @@ fn purge_runs(keep: usize) -> usize {
     }
 }
 
+/// Takes the lock of this module, before a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(SPACE.lock());
+}
+
+/// # Safety
+///
+/// [`lock_for_fork`] must have been called before the fork.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: passed on.
+    unsafe { SPACE.force_unlock() };
+}
+
 /// Bytes reserved, and bytes committed with the table's.
 pub(crate) fn extent() -> (usize, usize) {
     let space = SPACE.lock();

@@ -4,7 +4,7 @@ use crate::config::{self, Config, Mode};
 use crate::invariant::say;
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use crate::{heap, space, trace};
+use crate::{fork, heap, space, trace};
 
 /// What the fast path of an allocation reads. One static, because finding one costs a load in itself.
 #[repr(C, align(64))]
@@ -127,6 +127,7 @@ fn start(config: &Config) -> bool {
         MODE.store(config.mode as u8, Ordering::Relaxed);
     }
     let granted = space::reserve(config.reservation);
+    fork::register();
     STATE.store(if granted { READY } else { REFUSED }, Ordering::Release);
     publish_limit();
     granted
