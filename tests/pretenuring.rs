@@ -75,6 +75,87 @@ fn four_hundred_thousand_requests_that_keep_100_bytes_in_a_cache() {
 }
 
 #[test]
+fn threads_that_share_a_cache_of_what_their_requests_leave() {
+    const SHARDS: usize = 16;
+    const CACHE: usize = 100_000;
+    let (_alone, before) = alone();
+    // Entries of one thread are replaced, and so freed, by others, at random.
+    type Entry = Option<(usize, Box<[u8]>)>;
+    let cache: Vec<Mutex<Vec<Entry>>> =
+        (0..SHARDS).map(|_| Mutex::new((0..CACHE / SHARDS).map(|_| None).collect())).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let cache = &cache;
+            scope.spawn(move || {
+                let mut numbers = Numbers(thread as u64 + 1);
+                for turn in 0..100_000 {
+                    let number = turn * 4 + thread;
+                    let entry = request(number, 60 + number % 3 * 40);
+                    let shard = &cache[numbers.below(SHARDS)];
+                    let place = numbers.below(CACHE / SHARDS);
+                    let old = shard.lock().expect("not poisoned")[place].replace((number, entry));
+                    if let Some((number, old)) = old {
+                        verify(number, &old);
+                    }
+                }
+            });
+        }
+    });
+    let mut kept = 0;
+    for shard in &cache {
+        for (number, entry) in shard.lock().expect("not poisoned").iter().flatten() {
+            verify(*number, entry);
+            kept += entry.len() as u64;
+        }
+    }
+    let held = held(&before);
+    assert!(held < kept * 3 / 2 + (2 << 20), "{held} bytes for {kept}\n{}", stats());
+}
+
+#[test]
+fn statistics_explain_what_is_held() {
+    std::thread::spawn(|| {
+        let (_alone, _) = alone();
+        let kept: Vec<Box<[u8]>> = (0..200_000).map(|number| request(number, 100)).collect();
+        let now = stats();
+        // Resident memory of the reservation is: pages of the slab, pinned and open chunks, what is kept for later, and the
+        // tables. Pages that are only partly touched are why it may be less.
+        let explained = now.slab_pages * (64 << 10)
+            + now.pinned_bytes
+            + now.spare_bytes
+            + now.dirty_bytes
+            + now.mid.bytes
+            + now.large.bytes;
+        let resident = resident_in_reservation(kept[0].as_ptr().addr());
+        assert!(explained as f64 >= resident as f64 * 0.95, "{explained} of {resident}\n{now}");
+        assert!(
+            explained as f64 <= resident as f64 * 1.05 + (1 << 20) as f64,
+            "{explained} of {resident}\n{now}"
+        );
+    })
+    .join()
+    .expect("the requests");
+}
+
+/// Bytes that the OS holds for the mapping around `address`, from the kernel's own account.
+fn resident_in_reservation(address: usize) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
+    let mut inside = false;
+    let mut resident = 0;
+    for line in maps.lines() {
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        if let Some((Ok(start), Ok(end))) =
+            range.map(|(start, end)| (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)))
+        {
+            inside = (start..end).contains(&address);
+        } else if let Some(kib) = line.strip_prefix("Rss:").filter(|_| inside) {
+            resident += kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10;
+        }
+    }
+    resident
+}
+
+#[test]
 fn survivors_of_random_sizes_and_lifetimes_stay_within_bounds() {
     std::thread::spawn(|| {
         let (_alone, before) = alone();
