@@ -294,7 +294,8 @@ impl Row {
         match self {
             // Their number is about memory and hardly changes from one run to the next, or setup takes long.
             Row::Burst | Row::BurstNoSurvivors => rounds.min(2),
-            Row::Aged | Row::AgedOutside | Row::AgedNight => rounds.min(3),
+            Row::AgedNight => rounds.min(2),
+            Row::Aged | Row::AgedOutside => rounds.min(3),
             Row::TypicalFragmented | Row::JsonFragmented => rounds.min(3),
             Row::Escape | Row::InFlight | Row::Threads => rounds.min(3),
             _ => rounds,

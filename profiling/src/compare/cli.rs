@@ -85,7 +85,7 @@ pub struct CompareOptions {
     pub rounds: u32,
 
     /// How long one allocator is measured in a round, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0.15", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = seconds)]
     seconds_per_round: Duration,
 
     /// How long the rows wait that look at what goes back to the system, in seconds

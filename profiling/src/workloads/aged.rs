@@ -59,7 +59,7 @@ struct Server<S: Scope> {
 
 /// One operation: of 2000 requests in flight a random one ends, and another one begins, with 20 to 80 objects of 16 B to
 /// 1 KiB. Three in ten replace, half-way, a random entry of a cache of 50,000 (a key of 16 B to 63 B, a value of 16 B to
-/// 1 KiB). Before, the cache is filled in the same way and nine tenths of it are replaced.
+/// 1 KiB). Before, each of 50,000 requests leaves an entry, and 150,000 requests replace nine tenths of them.
 pub fn aged<S: Scope>(clock: &Clock, keeper: Keeper) -> Sample {
     let mut server = Server::<S>::aged(keeper);
     let sample = clock.measure(1, || server.serve());
@@ -143,9 +143,10 @@ fn begin<S: Scope>(
     let mut objects = Vec::new();
     for index in 0..count {
         objects.push(Block::filled(skewed_size(random.bits(), 4, 10)));
-        if index == count / 2 && below(random.bits(), 10) < KEEPS_IN_TEN {
-            // Until the cache is full each entry takes the next place.
-            let slot = if *filled < ENTRIES { *filled } else { below(random.bits(), ENTRIES) };
+        // Until the cache is full each request leaves an entry, in the next place.
+        let fills = *filled < ENTRIES;
+        if index == count / 2 && (fills || below(random.bits(), 10) < KEEPS_IN_TEN) {
+            let slot = if fills { *filled } else { below(random.bits(), ENTRIES) };
             *filled = (*filled + 1).min(ENTRIES);
             let entry = match keeper {
                 Keeper::Unmodified => Entry::new(random),

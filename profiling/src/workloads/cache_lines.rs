@@ -54,7 +54,7 @@ fn turn(threads: usize, operations: usize, with_block_from_outside: bool) -> u64
                 start.wait();
                 drop(block);
                 for _ in 0..operations {
-                    write(Box::new(0));
+                    operate();
                 }
             });
         }
@@ -62,10 +62,12 @@ fn turn(threads: usize, operations: usize, with_block_from_outside: bool) -> u64
     (threads * operations) as u64
 }
 
-/// Writes to a block, for others that write to its cache line to be in the way, and frees it.
-fn write(mut block: Box<u8>) {
+/// Makes a block, writes to it, for others that write to its cache line to be in the way, and frees it.
+fn operate() {
+    let mut block = Box::new(0_u8);
     for _ in 0..WRITES {
-        *black_box(&mut *block) += 1;
+        let byte = black_box(&mut *block);
+        *byte = byte.wrapping_add(1);
     }
 }
 
