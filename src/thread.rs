@@ -422,20 +422,36 @@ impl Thread {
         layout: Layout,
         new_size: usize,
     ) -> *mut u8 {
-        if header.owner.load(Ordering::Relaxed) == self.arena.get() {
-            if self.tenure().is_outside(new_size.min(SMALL_MAX)) && new_size > layout.size() {
-                return ptr::null_mut();
-            }
-            let top = ptr.addr().wrapping_add(granules(layout.size())) == self.bump.get();
-            let end = ptr.addr().wrapping_add(granules(new_size));
-            if top && new_size <= SMALL_MAX && end <= self.end.get().addr() && !self.is_inherited(ptr) {
-                self.bump.set(end);
-                return ptr;
-            }
-            return if new_size <= layout.size() { ptr } else { ptr::null_mut() };
+        let owner = header.owner.load(Ordering::Relaxed);
+        if owner == self.heap.get().addr() {
+            return if fits_block(header, layout, new_size) { ptr } else { ptr::null_mut() };
         }
         // SAFETY: passed on.
-        unsafe { resize_elsewhere(header, ptr, layout, new_size) }
+        unsafe {
+            if owner == self.arena.get() {
+                self.resize_in_arena(ptr, layout, new_size)
+            } else {
+                resize_elsewhere(header, ptr, layout, new_size)
+            }
+        }
+    }
+
+    /// [`Thread::resize`] for a block of the entered arena.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    unsafe fn resize_in_arena(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let top = ptr.addr().wrapping_add(granules(layout.size())) == self.bump.get();
+        let end = ptr.addr().wrapping_add(granules(new_size));
+        let fits = top && new_size <= SMALL_MAX && end <= self.end.get().addr() && !self.is_inherited(ptr);
+        // A size that belongs outside is moved there when it is reached.
+        if fits && !(new_size > layout.size() && self.tenure().is_outside(new_size)) {
+            self.bump.set(end);
+            return ptr;
+        }
+        if new_size <= layout.size() { ptr } else { ptr::null_mut() }
     }
 
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
@@ -444,8 +460,10 @@ impl Thread {
         let owner = header.owner.load(Ordering::Relaxed);
         let in_arena = owner == self.arena.get() & !WATCHED && !self.is_inherited(ptr);
         if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
-            let block = self.bump(layout.size(), layout.align());
-            return if block.is_null() { self.alloc_slow(layout).0 } else { block };
+            return match self.alloc(layout.size(), layout.align()) {
+                Some(block) => block,
+                None => self.alloc_slow(layout).0,
+            };
         }
         self.alloc_outside(layout)
     }
@@ -594,11 +612,33 @@ unsafe fn dealloc_in_other_chunk(thread: &Thread, ptr: *mut u8, layout: Layout, 
     }
 }
 
+/// Whether a block of the slab page of `header` stays where it is with its new size. One that would be less than half used goes to a
+/// smaller one.
+#[inline]
+fn fits_block(header: &PageHeader, layout: Layout, new_size: usize) -> bool {
+    let block = header.block_size.load(Ordering::Relaxed) as usize;
+    new_size <= block && (new_size > block / 2 || new_size >= layout.size())
+}
+
+/// Makes a block smaller in place that is not of the entered arena, or of one that is watched.
+///
+/// # Safety
+///
+/// As [`Thread::resize`].
+#[cold]
+#[inline(never)]
+unsafe fn shrink_in_other_chunk(header: &'static PageHeader, ptr: *mut u8, layout: Layout, new_size: usize) {
+    current().watched_shrunk(header, ptr, layout.size());
+    // SAFETY: what the block loses is its last bytes, which nobody uses any more.
+    unsafe { chunk::wipe_freed(header, ptr.add(new_size), layout.size() - new_size) };
+}
+
 /// [`Thread::resize`] for a block that is not of the entered arena, or of one that is watched.
 ///
 /// # Safety
 ///
 /// As there.
+#[inline(never)]
 unsafe fn resize_elsewhere(
     header: &'static PageHeader,
     ptr: *mut u8,
@@ -607,15 +647,15 @@ unsafe fn resize_elsewhere(
 ) -> *mut u8 {
     match header.kind() {
         Kind::Slab => {
-            let block = header.block_size.load(Ordering::Relaxed) as usize;
-            // A block that would be less than half used goes to a smaller one.
-            let fits = new_size <= block && (new_size > block / 2 || new_size >= layout.size());
-            if fits { ptr } else { ptr::null_mut() }
+            if fits_block(header, layout, new_size) {
+                ptr
+            } else {
+                ptr::null_mut()
+            }
         }
         Kind::Chunk if new_size <= layout.size() => {
-            current().watched_shrunk(header, ptr, layout.size());
-            // SAFETY: what the block loses is its last bytes, which nobody uses any more.
-            unsafe { chunk::wipe_freed(header, ptr.add(new_size), layout.size() - new_size) };
+            // SAFETY: passed on.
+            unsafe { shrink_in_other_chunk(header, ptr, layout, new_size) };
             ptr
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {

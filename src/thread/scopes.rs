@@ -82,7 +82,15 @@ impl Thread {
     }
 
     /// Leaves a scope and every scope inside it that is still entered.
+    #[inline]
     pub(crate) fn leave(&self, entered: Entered) {
+        if entered.serial != 0 {
+            self.leave_slow(entered);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_slow(&self, entered: Entered) {
         let Entered { index, serial } = entered;
         // Scopes that an outer one has ended already have nothing left to do.
         if serial == 0 || index >= self.depth.get() || self.frames[index].get().serial != serial {
@@ -276,6 +284,12 @@ impl Thread {
         if self.arena.get() == NO_ARENA {
             return Entered { index: 0, serial: 0 };
         }
+        self.suspend_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn suspend_slow(&self) -> Entered {
         // There is a place: `enter` leaves one for this, and no second one is needed before another arena is entered.
         self.push_frame(None)
     }
