@@ -5,6 +5,7 @@ use core::fmt;
 
 use crate::chunk;
 use crate::config::Mode;
+use crate::handles::Region;
 use crate::scope::ArenaGuard;
 use crate::{startup, thread};
 
@@ -35,9 +36,12 @@ pub struct RequestArena {
     /// The record, taken when the arena is first entered. Belongs to this handle.
     record: Cell<Option<&'static chunk::Arena>>,
     options: ArenaBuilder,
+    /// Memory of the handles.
+    region: Region,
 }
 
-// SAFETY: the record belongs to the handle. It is touched through a handle, which moves as a whole, or by a thread that
+// SAFETY: the region is touched through the handle alone. What is placed in it need not be `Send`: as long as it can be reached, it
+// borrows the arena, which then cannot move, and it is never dropped. The record belongs to the handle. It is touched through a handle, which moves as a whole, or by a thread that
 // has it entered: a guard keeps the handle where it is, and where one was forgotten the handle leaves the record to that
 // thread (`usable_record`).
 unsafe impl Send for RequestArena {}
@@ -86,7 +90,7 @@ impl ArenaBuilder {
 
     /// An arena with these options, without memory.
     pub const fn build(self) -> RequestArena {
-        RequestArena { record: Cell::new(None), options: self }
+        RequestArena { record: Cell::new(None), options: self, region: Region::new() }
     }
 }
 
@@ -174,8 +178,9 @@ impl RequestArena {
 
     /// Frees everything in the arena at once, as dropping it would, but keeps a chunk for what comes next.
     ///
-    /// Objects that are still alive stay valid and keep their chunk.
+    /// Objects that are still alive stay valid and keep their chunk; [handles](Self::alloc) cannot be: they borrow the arena.
     pub fn reset(&mut self) {
+        self.region.reset();
         let thread = thread::current();
         if let Some(record) = self.record.get() {
             if thread.may_enter(record) {
@@ -231,6 +236,12 @@ impl RequestArena {
             stats.escaped_blocks = thread::current().close_arena(record).escaped;
         }
         stats
+    }
+
+    /// Memory of the handles.
+    #[inline]
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
     }
 
     /// The record, unless another thread has it entered for ever; then it is left to that thread and replaced.

@@ -217,3 +217,31 @@ fn an_arena_whose_guard_was_forgotten_is_usable_elsewhere() {
         live.free_all(false);
     }
 }
+
+#[test]
+fn handles_and_checkpoints() {
+    let mut arena = RequestArena::new();
+    {
+        let mut scope = arena.scope();
+        let kept = scope.alloc_slice_copy(&[1u16; 100]);
+        for round in 0..3 {
+            let mut checkpoint = scope.checkpoint();
+            let text = checkpoint.scope().alloc_str("above the checkpoint");
+            text.make_ascii_uppercase();
+            let big = checkpoint.scope().alloc_slice_fill_with(3000, |index| index as u8);
+            assert_eq!(big[2999], 2999_u32 as u8);
+            checkpoint.reset_to();
+            *checkpoint.scope().alloc(0u64) = round;
+        }
+        assert_eq!(kept, [1; 100]);
+    }
+    arena.reset();
+    assert_eq!(*arena.alloc((1u8, 2u64)), (1, 2));
+    let arena = std::thread::spawn(move || {
+        arena.alloc_str("elsewhere");
+        arena
+    })
+    .join()
+    .unwrap();
+    arena.alloc([0u8; 5000]);
+}
