@@ -64,6 +64,9 @@ mod stats;
 mod sync;
 mod tenure;
 mod thread;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub mod tower;
 mod trace;
 
 #[cfg(doctest)]

@@ -1,0 +1,122 @@
+//! The response's body, which keeps the arena.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::info::Watch;
+use crate::ArenaHandle;
+
+pin_project! {
+    /// The body of a response whose request has an arena.
+    ///
+    /// It is polled and dropped in the arena, which closes when the body is consumed or dropped. Frames pass through as they are:
+    /// they may outlive the arena.
+    pub struct ResponseBody<B> {
+        // `None` when it was consumed, and if there is a substitute.
+        #[pin]
+        inner: Option<B>,
+        // What is sent if the handler was not waited for.
+        substitute: Bytes,
+        // `None` if the request has none, and when the body was consumed.
+        arena: Option<ArenaHandle>,
+        watch: Option<Arc<Watch>>,
+    }
+
+    impl<B> PinnedDrop for ResponseBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(arena) = this.arena {
+                arena.run(|| this.inner.set(None));
+            }
+        }
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn new(inner: B, arena: ArenaHandle, watch: Option<Arc<Watch>>) -> Self {
+        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: Some(arena), watch }
+    }
+
+    pub(super) fn without_arena(inner: B) -> Self {
+        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: None, watch: None }
+    }
+
+    pub(super) fn of_bytes(substitute: Bytes) -> Self {
+        ResponseBody { inner: None, substitute, arena: None, watch: None }
+    }
+}
+
+impl<B: Body> Body for ResponseBody<B>
+where
+    B::Data: From<Bytes>,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            let rest = core::mem::take(this.substitute);
+            return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest.into()))));
+        };
+        let Some(arena) = this.arena else { return inner.poll_frame(context) };
+        let mut inner = inner;
+        let frame = arena.run(|| inner.as_mut().poll_frame(context));
+        match &frame {
+            Poll::Ready(None) => {
+                // The end: nobody need wait for the drop.
+                arena.run(|| this.inner.set(None));
+                if let Some(watch) = this.watch.take() {
+                    watch.finished();
+                }
+                *this.arena = None;
+            }
+            // Who knows that this was the last frame, by its own count or the body's, does not ask for another one.
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(watch) = this.watch
+                    && (inner.is_end_stream() || inner.size_hint().exact() == Some(0) && frame.is_data())
+                {
+                    watch.finished();
+                }
+            }
+            _ => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Some(inner) => inner.is_end_stream(),
+            None => self.substitute.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(self.substitute.remaining() as u64),
+        }
+    }
+}
+
+impl<B> Default for ResponseBody<B> {
+    /// An empty body.
+    fn default() -> Self {
+        ResponseBody::of_bytes(Bytes::new())
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("inner", &self.inner).field("arena", &self.arena).finish()
+    }
+}

@@ -1,0 +1,252 @@
+//! An arena for each request of a web server: a [`tower`](https://docs.rs/tower) layer for axum, hyper, tonic and whatever else
+//! is made of its services.
+//!
+//! ```
+//! use axum::{Extension, Router, routing::get};
+//! use shockwave_alloc::{ArenaHandle, Shockwave, tower::RequestArenaLayer};
+//!
+//! # #[global_allocator]
+//! # static GLOBAL: Shockwave = Shockwave::new();
+//! async fn hello(Extension(arena): Extension<ArenaHandle>) -> String {
+//!     let words: Vec<String> = ["everything", "in", "here"].map(String::from).into();
+//!     format!("{} took {} B so far\n", words.join(" "), arena.stats().unwrap_or_default().bytes)
+//! }
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(hello))
+//!     .layer(RequestArenaLayer::new().soft_limit(64 << 20).on_close(|stats, request| {
+//!         println!("{} {}: {} B in {} allocations", request.method(), request.uri(), stats.total_bytes, stats.allocations);
+//!     }));
+//! ```
+//!
+//! The arena is entered while the service inside handles the request, at each poll of its future and of the response's body,
+//! and while these are dropped. It closes when the body is consumed or dropped, so that layers inside that stream or compress
+//! work in it. A request that is cancelled closes it as well.
+//!
+//! What a handler spawns does not run in the arena, unless it takes a clone of the [`ArenaHandle`] that the layer puts into
+//! the extensions of the request; see there. The arena stays open until the last clone is gone, too.
+//!
+//! What is built during a request and kept for later ones (caches, pools of connections) is better allocated through
+//! [`outside_arena`](crate::outside_arena) or [`ArenaFutureExt::outside_arena`](crate::ArenaFutureExt::outside_arena): in the
+//! arena it would stay valid, and keep the chunk it is in. For the tables of the response's headers, which hyper keeps for
+//! the connection's next request, the layer does that.
+//!
+//! Outside of [`Mode::Arena`] the layer only hands the request on, with an [`ArenaHandle::none`].
+
+mod body;
+mod info;
+mod service;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use tower_layer::Layer;
+
+use crate::{ArenaHandle, ArenaStats, Mode, RequestArena, mode};
+
+pub use body::ResponseBody;
+pub use info::RequestInfo;
+pub use service::{RequestArenaService, ResponseFuture};
+
+use info::Watch;
+
+/// Gives each request an arena, see the [module](self).
+///
+/// Put it outside of the layers whose work belongs to the request. axum's `Router::layer` has it around the handlers;
+/// around the whole router, with the choice of the route, it comes by `RequestArenaLayer::new().layer(router)`.
+#[derive(Clone)]
+#[must_use = "a layer does nothing unless it is put around a service"]
+pub struct RequestArenaLayer {
+    options: Arc<Options>,
+}
+
+/// Called when an arena has closed.
+type OnClose = dyn Fn(&ArenaStats, &RequestInfo) + Send + Sync;
+/// Makes the answer to a request whose arena is over its limit.
+type OverLimit = dyn Fn(&ArenaStats, &RequestInfo) -> Response<Bytes> + Send + Sync;
+/// Says which requests get no arena.
+type Skip = dyn Fn(&Parts) -> bool + Send + Sync;
+
+#[derive(Clone, Default)]
+struct Options {
+    limit: Option<usize>,
+    zero_freed: bool,
+    over_limit: Option<Arc<OverLimit>>,
+    on_close: Option<Arc<OnClose>>,
+    skip: Option<Arc<Skip>>,
+    server_timing: bool,
+    record_in_span: bool,
+}
+
+impl RequestArenaLayer {
+    /// A layer without a limit, whose arenas nobody is told about.
+    pub fn new() -> RequestArenaLayer {
+        RequestArenaLayer { options: Arc::new(Options::default()) }
+    }
+
+    /// Sets how many bytes the arena of a request may hold (see [`ArenaBuilder::soft_limit`](crate::ArenaBuilder::soft_limit)).
+    /// A request that is found over it before its handler has answered is dropped and answered with
+    /// [`over_limit_response`](Self::over_limit_response).
+    ///
+    /// The layer looks each time that the handler waits for something. No allocation fails: a handler that never waits gets
+    /// its answer out, and so does one whose response has begun.
+    pub fn soft_limit(self, bytes: usize) -> Self {
+        self.with(|options| options.limit = Some(bytes))
+    }
+
+    /// Sets the answer to a request that is over the [limit](Self::soft_limit): 503 Service Unavailable without a body if not
+    /// set. It is made outside of the arena.
+    pub fn over_limit_response(
+        self,
+        response: impl Fn(&ArenaStats, &RequestInfo) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.over_limit = Some(Arc::new(response)))
+    }
+
+    /// Overwrites what a request has had in its arena (see [`ArenaBuilder::zero_freed`](crate::ArenaBuilder::zero_freed)).
+    pub fn zero_freed(self, on: bool) -> Self {
+        self.with(|options| options.zero_freed = on)
+    }
+
+    /// Calls `f` when the arena of a request has closed, outside of arenas, in the thread that closed it.
+    ///
+    /// It costs an allocation per request, and the request's URI is kept until then.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` is one of whatever dropped the response: it ends the connection.
+    pub fn on_close(self, f: impl Fn(&ArenaStats, &RequestInfo) + Send + Sync + 'static) -> Self {
+        self.with(|options| options.on_close = Some(Arc::new(f)))
+    }
+
+    /// Requests for which `skip` is true get no arena.
+    ///
+    /// ```
+    /// # use shockwave_alloc::tower::RequestArenaLayer;
+    /// let layer = RequestArenaLayer::new().skip(|request| request.uri.path() == "/events");
+    /// ```
+    pub fn skip(self, skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|options| options.skip = Some(Arc::new(skip)))
+    }
+
+    /// Adds what the arena has served until the response begins to the response (off if not set):
+    /// `server-timing: arena;desc="12 allocations, 3456 B"`.
+    ///
+    /// Browsers show it beside the request. It tells clients how the server works inside: for development, or behind a proxy
+    /// that removes it.
+    pub fn server_timing(self, on: bool) -> Self {
+        self.with(|options| options.server_timing = on)
+    }
+
+    /// Records the arena's final figures in the span that is current when the request arrives (off if not set): the fields
+    /// `arena.bytes`, `arena.allocations`, `arena.escaped_blocks` and `arena.over_limit`, as far as the span declares them.
+    ///
+    /// ```
+    /// use tracing::field::Empty;
+    ///
+    /// # let request = http::Request::new(());
+    /// // In the layer outside of this one that makes the request's span:
+    /// let span = tracing::info_span!("request", path = request.uri().path(), arena.bytes = Empty, arena.allocations = Empty);
+    /// ```
+    #[cfg(feature = "tracing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+    pub fn record_in_span(self, on: bool) -> Self {
+        self.with(|options| options.record_in_span = on)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(Arc::make_mut(&mut self.options));
+        self
+    }
+}
+
+impl Default for RequestArenaLayer {
+    fn default() -> Self {
+        RequestArenaLayer::new()
+    }
+}
+
+impl<S> Layer<S> for RequestArenaLayer {
+    type Service = RequestArenaService<S>;
+
+    fn layer(&self, inner: S) -> RequestArenaService<S> {
+        RequestArenaService::new(inner, Arc::clone(&self.options))
+    }
+}
+
+impl Options {
+    /// Opens the arena of a request, unless there is to be none, and returns the request with the handle in its extensions.
+    fn open<B>(self: &Arc<Self>, request: Request<B>) -> (Request<B>, Option<Opened>) {
+        let (request, skipped) = self.skips(request);
+        let opened = (!skipped && mode() == Mode::Arena).then(|| self.open_arena(&request));
+        let handle = opened.as_ref().map_or(ArenaHandle::none(), |opened| opened.arena.clone());
+        let insert = |mut request: Request<B>| {
+            request.extensions_mut().insert(handle);
+            request
+        };
+        let request = match &opened {
+            Some(opened) => opened.arena.run(|| insert(request)),
+            None => insert(request),
+        };
+        (request, opened)
+    }
+
+    fn open_arena<B>(self: &Arc<Self>, request: &Request<B>) -> Opened {
+        let mut builder = RequestArena::builder().zero_freed(self.zero_freed);
+        if let Some(limit) = self.limit {
+            builder = builder.soft_limit(limit);
+        }
+        let watched = self.on_close.is_some() || self.limit.is_some() || self.record_in_span;
+        let watch = watched.then(|| Watch::new(request, Arc::clone(self)));
+        let arena = ArenaHandle::with_closing(builder.build(), watch.clone().map(|watch| watch as _));
+        Opened { arena, watch, server_timing: self.server_timing }
+    }
+
+    fn skips<B>(&self, request: Request<B>) -> (Request<B>, bool) {
+        let Some(skip) = &self.skip else { return (request, false) };
+        let (parts, body) = request.into_parts();
+        let skipped = skip(&parts);
+        (Request::from_parts(parts, body), skipped)
+    }
+
+    fn over_limit_response(&self, stats: &ArenaStats, info: &RequestInfo) -> Response<Bytes> {
+        match &self.over_limit {
+            Some(response) => response(stats, info),
+            None => {
+                let mut response = Response::new(Bytes::new());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        }
+    }
+}
+
+/// The arena of a request, and what is to be done with its figures.
+struct Opened {
+    arena: ArenaHandle,
+    watch: Option<Arc<Watch>>,
+    server_timing: bool,
+}
+
+impl fmt::Debug for RequestArenaLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestArenaLayer").field("options", &self.options).finish()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("limit", &self.limit)
+            .field("zero_freed", &self.zero_freed)
+            .field("over_limit", &self.over_limit.is_some())
+            .field("on_close", &self.on_close.is_some())
+            .field("skip", &self.skip.is_some())
+            .field("server_timing", &self.server_timing)
+            .field("record_in_span", &self.record_in_span)
+            .finish()
+    }
+}
