@@ -253,6 +253,7 @@ impl Thread {
     fn alloc_in_arena(&self, size: usize, align: usize) -> *mut u8 {
         let Some(arena) = self.entered_arena() else { return ptr::null_mut() };
         if arena.is_diverted() {
+            self.count_for_limit(arena, size);
             return ptr::null_mut();
         }
         if self.arena.get() & WATCHED != 0 {
@@ -265,7 +266,15 @@ impl Thread {
         if (self.chunk.get().is_null() || size <= NEW_CHUNK_MAX) && self.refill() {
             return self.bump(size, align);
         }
+        self.count_for_limit(arena, size);
         ptr::null_mut()
+    }
+
+    /// Counts an object that goes to the slab, if the arena has a limit: it would never be reached otherwise.
+    fn count_for_limit(&self, arena: &Arena, size: usize) {
+        if arena.limit.get() != u64::MAX {
+            arena.count_outside(size);
+        }
     }
 
     /// [`Thread::alloc_in_arena`] for an arena that is watched.

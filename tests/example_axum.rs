@@ -24,7 +24,8 @@ async fn requests_are_answered_each_from_an_arena() {
         clients.spawn(async move {
             let mut client = Client::http1(address).await;
             for round in 0..25 {
-                let note = format!(r#"{{"title":"note {round} of client {number}","tags":["a","tag {number}"]}}"#);
+                let note =
+                    format!(r#"{{"title":"note {round} of client {number}","tags":["a","tag {number}"]}}"#);
                 let created = client.post("/notes", "application/json", note.clone()).await;
                 assert_eq!(created.status, 201, "{created:?}");
                 assert!(created.headers["server-timing"].to_str().unwrap().starts_with("arena;desc=\""));
@@ -54,8 +55,10 @@ async fn requests_are_answered_each_from_an_arena() {
         let _ = tokio::time::timeout(Duration::from_millis(1), leaver.get("/hoard")).await;
     }
     let requests = 8 * 50 + 6;
-    wait_for(|| stats().arenas_closed - before.arenas_closed >= requests && stats().open_arenas == before.open_arenas)
-        .await;
+    wait_for(|| {
+        stats().arenas_closed - before.arenas_closed >= requests && stats().open_arenas == before.open_arenas
+    })
+    .await;
 }
 
 /// Waits until something that the server does after an answer has happened.

@@ -351,7 +351,10 @@ impl Thread {
     #[cold]
     fn load_other(&self, arena: &'static Arena) {
         if arena.is_diverted() {
-            self.set_cursor(arena.address(), Cursor::NONE, self.heap.get());
+            // A limit counts what goes to the slab, too.
+            let unlimited = arena.limit.get() == u64::MAX || arena.over_limit();
+            let heap = if unlimited { self.heap.get() } else { &raw const EMPTY_HEAP };
+            self.set_cursor(arena.address(), Cursor::NONE, heap);
         } else if arena.is_watched() {
             self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
         } else {

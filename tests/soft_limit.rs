@@ -1,0 +1,57 @@
+//! A soft limit counts everything that the arena's scopes allocate, wherever that goes.
+
+use std::hint::black_box;
+
+use shockwave_alloc::{RequestArena, Shockwave, stats, with_request_arena};
+
+use common::alone;
+
+mod common;
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+const LIMIT: usize = 1 << 20;
+
+/// Whether an arena notices `LIMIT` bytes in blocks of `size`, after not noticing half of that.
+fn notices(size: usize) -> bool {
+    let arena = RequestArena::builder().soft_limit(LIMIT).build();
+    // The vectors themselves take some.
+    let half = LIMIT / (size + 64) / 2;
+    let blocks: Vec<Vec<u8>> = arena.run(|| (0..half - 1).map(|_| black_box(vec![1; size])).collect());
+    assert!(!arena.over_limit(), "{} blocks of {size} B are not over it", blocks.len());
+    let more: Vec<Vec<u8>> = arena.run(|| (0..half * 2).map(|_| black_box(vec![2; size])).collect());
+    assert!(blocks.iter().flatten().all(|&byte| byte == 1) && more.iter().flatten().all(|&byte| byte == 2));
+    arena.over_limit()
+}
+
+#[test]
+fn blocks_of_every_size_reach_it() {
+    let _alone = alone();
+    for size in [200, 1000, 2500, 5000, 10_000, 16_000, 20_000, 100_000] {
+        assert!(notices(size), "blocks of {size} B");
+    }
+}
+
+#[test]
+fn it_is_reached_when_new_arenas_are_diverted() {
+    let _alone = alone();
+    // Survivors of every size, each in a chunk with much else, until new arenas place nothing in chunks.
+    let mut kept = Vec::new();
+    for round in 0..20_000usize {
+        with_request_arena(|| {
+            let size = 8 + round * 40 % 9000;
+            kept.push(black_box(vec![3u8; size]));
+            black_box(vec![4u8; 9000]);
+        });
+        let mut probe = RequestArena::new();
+        probe.run(|| black_box(vec![5u8; 24]));
+        if probe.stats().chunks == 0 {
+            break;
+        }
+        probe.reset();
+    }
+    for size in [200, 5000, 20_000] {
+        assert!(notices(size), "blocks of {size} B, with {}", stats());
+    }
+}
