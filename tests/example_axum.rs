@@ -5,7 +5,7 @@ use std::time::Duration;
 use shockwave_alloc::stats;
 use tokio::net::TcpListener;
 
-use http_client::Client;
+use http_client::{Client, wait_for};
 
 #[allow(dead_code, reason = "`main` is the test's")]
 #[path = "../examples/axum_api.rs"]
@@ -59,15 +59,4 @@ async fn requests_are_answered_each_from_an_arena() {
         stats().arenas_closed - before.arenas_closed >= requests && stats().open_arenas == before.open_arenas
     })
     .await;
-}
-
-/// Waits until something that the server does after an answer has happened.
-async fn wait_for(condition: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never happens: {}", stats());
 }

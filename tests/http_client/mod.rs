@@ -2,12 +2,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use shockwave_alloc::stats;
 use tokio::net::TcpStream;
 
 /// A connection of either version.
@@ -79,4 +81,15 @@ async fn connect(address: SocketAddr) -> TokioIo<TcpStream> {
     let stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("a socket");
     TokioIo::new(stream)
+}
+
+/// Waits until something that the server does after an answer has happened.
+pub async fn wait_for(condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never happens: {}", stats());
 }
