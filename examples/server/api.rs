@@ -1,4 +1,4 @@
-//! The handlers. What each computes from a complete request runs in an arena of its own.
+//! The handlers, and the layer that gives each request an arena of its own.
 
 use std::sync::Arc;
 
@@ -9,13 +9,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use shockwave_alloc::{mode, outside_arena, stats, with_request_arena};
+use shockwave_alloc::tower::RequestArenaLayer;
+use shockwave_alloc::{mode, outside_arena, stats};
 
 use crate::sample;
 use crate::store::{NewUser, Store, User};
 
-/// All routes over one store.
+/// All routes over one store, each request in an arena.
+#[allow(dead_code, reason = "not every program that uses this has arenas")]
 pub fn router(store: Arc<Store>) -> Router {
+    // Who asks for the figures does not want to be in them.
+    routes(store).layer(RequestArenaLayer::new().skip(|request| request.uri.path().starts_with("/stats")))
+}
+
+/// The routes alone, as they are for other allocators.
+#[allow(dead_code, reason = "not every program that uses this has other allocators")]
+pub fn routes(store: Arc<Store>) -> Router {
     Router::new()
         .route("/hello", get(hello))
         .route("/users", get(list_users).post(create_user))
@@ -29,7 +38,7 @@ pub fn router(store: Arc<Store>) -> Router {
 }
 
 async fn hello() -> Response {
-    with_request_arena(|| format!("Hello from {}!\n", "Shockwave").into_response())
+    format!("Hello from {}!\n", "Shockwave").into_response()
 }
 
 #[derive(Deserialize)]
@@ -39,42 +48,38 @@ struct Page {
 }
 
 async fn list_users(State(store): State<Arc<Store>>, Query(page): Query<Page>) -> Response {
-    // Only the text of the answer leaves the arena; the copies of the users go with it.
-    with_request_arena(|| Json(store.list(page.after)).into_response())
+    // The copies of the users and the text of the answer go with the request's arena.
+    Json(store.list(page.after)).into_response()
 }
 
 async fn get_user(State(store): State<Arc<Store>>, Path(id): Path<u64>) -> Response {
-    with_request_arena(|| match store.get(id) {
+    match store.get(id) {
         Some(user) => Json(user).into_response(),
         None => no_user(id),
-    })
+    }
 }
 
 async fn create_user(State(store): State<Arc<Store>>, body: Bytes) -> Response {
-    with_request_arena(|| {
-        let user: NewUser = match serde_json::from_slice(&body) {
-            Ok(user) => user,
-            Err(error) => return not_understood(&error),
-        };
-        let answer = user.clone();
-        // The store gets the very blocks that were parsed into the arena. They escape: valid until the store
-        // frees them, and until then they keep the arena's chunk.
-        let id = store.create(user);
-        (StatusCode::CREATED, Json(User::new(id, answer))).into_response()
-    })
+    let user: NewUser = match serde_json::from_slice(&body) {
+        Ok(user) => user,
+        Err(error) => return not_understood(&error),
+    };
+    let answer = user.clone();
+    // The store gets the very blocks that were parsed into the arena. They escape: valid until the store
+    // frees them, and until then they keep the arena's chunk.
+    let id = store.create(user);
+    (StatusCode::CREATED, Json(User::new(id, answer))).into_response()
 }
 
 async fn update_user(State(store): State<Arc<Store>>, Path(id): Path<u64>, body: Bytes) -> Response {
-    with_request_arena(|| {
-        let user: NewUser = match serde_json::from_slice(&body) {
-            Ok(user) => user,
-            Err(error) => return not_understood(&error),
-        };
-        // The other way to keep something for long: a copy made outside of the arena, so that nothing
-        // escapes.
-        let kept = outside_arena(|| user.clone());
-        if store.update(id, kept) { Json(User::new(id, user)).into_response() } else { no_user(id) }
-    })
+    let user: NewUser = match serde_json::from_slice(&body) {
+        Ok(user) => user,
+        Err(error) => return not_understood(&error),
+    };
+    // The other way to keep something for long: a copy made outside of the arena, so that nothing
+    // escapes.
+    let kept = outside_arena(|| user.clone());
+    if store.update(id, kept) { Json(User::new(id, user)).into_response() } else { no_user(id) }
 }
 
 #[derive(Serialize)]
@@ -85,31 +90,29 @@ struct HeaderSummary {
 
 /// Answers each `x-sample-*` header of the request as `x-echo-*`.
 async fn headers(request: HeaderMap) -> Response {
-    with_request_arena(|| {
-        let fields: Vec<(String, String)> = request
-            .iter()
-            .filter_map(|(name, value)| {
-                let name = name.as_str().strip_prefix("x-sample-")?;
-                Some((format!("x-echo-{name}"), value.to_str().ok()?.to_owned()))
-            })
-            .collect();
-        let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let mut response = Json(HeaderSummary { headers: fields.len(), bytes }).into_response();
-        for (name, value) in fields {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                response.headers_mut().append(name, value);
-            }
+    let fields: Vec<(String, String)> = request
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = name.as_str().strip_prefix("x-sample-")?;
+            Some((format!("x-echo-{name}"), value.to_str().ok()?.to_owned()))
+        })
+        .collect();
+    let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let mut response = Json(HeaderSummary { headers: fields.len(), bytes }).into_response();
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().append(name, value);
         }
-        response
-    })
+    }
+    response
 }
 
 async fn upload(body: Bytes) -> Response {
-    with_request_arena(|| Json(sample::summarize(&body)).into_response())
+    Json(sample::summarize(&body)).into_response()
 }
 
 async fn download() -> Response {
-    with_request_arena(|| sample::download().into_response())
+    sample::download().into_response()
 }
 
 fn no_user(id: u64) -> Response {

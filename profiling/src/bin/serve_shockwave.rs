@@ -16,5 +16,5 @@ mod traffic;
 static GLOBAL: shockwave_alloc::Shockwave = shockwave_alloc::Shockwave::new();
 
 fn main() -> std::process::ExitCode {
-    served::main()
+    served::main(api::router)
 }

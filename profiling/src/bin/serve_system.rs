@@ -16,5 +16,5 @@ mod traffic;
 static GLOBAL: std::alloc::System = std::alloc::System;
 
 fn main() -> std::process::ExitCode {
-    served::main()
+    served::main(api::routes)
 }

@@ -15,10 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::api;
 use crate::client::Connection;
 use crate::store::Store;
 use crate::traffic::{Script, Traffic};
+
+/// Makes the server's routes.
+pub type Make = fn(Arc<Store>) -> axum::Router;
 
 /// Connections that send at the same time.
 const CONNECTIONS: usize = 8;
@@ -28,7 +30,7 @@ const WARM_UP_SHARE: u64 = 5;
 /// Serves as many requests as the command line says, `REQUESTS`, and prints in one line, all integers: `REQUESTS
 /// NANOSECONDS BACKING_CALLS MINOR_FAULTS MAJOR_FAULTS PEAK_KIB`. The time is the processor time of the server's
 /// thread; it, the calls and the faults are those of the requests after a warm-up of a fifth as many.
-pub fn main() -> ExitCode {
+pub fn main(router: Make) -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let requests = match (arguments.next().map(|number| number.parse()), arguments.next()) {
         (Some(Ok(requests @ 1..=100_000_000)), None) => requests,
@@ -37,7 +39,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match measure(requests) {
+    match measure(requests, router) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -49,7 +51,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn measure(requests: u64) -> io::Result<String> {
+fn measure(requests: u64, router: Make) -> io::Result<String> {
     let (address_sender, address) = oneshot::channel();
     let (warm_sender, warm) = oneshot::channel();
     let (go, started) = oneshot::channel();
@@ -71,7 +73,7 @@ fn measure(requests: u64) -> io::Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let _ = address_sender.send(listener.local_addr()?);
         let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
-        tokio::spawn(axum::serve(listener, api::router(Arc::new(Store::seeded()))).into_future());
+        tokio::spawn(axum::serve(listener, router(Arc::new(Store::seeded()))).into_future());
         // A sender that is dropped has failed, and its thread says why.
         let _ = warm.await;
         let before = Usage::now();
