@@ -1,6 +1,7 @@
 //! The handlers, and the layer that gives each request an arena of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -32,6 +33,7 @@ pub fn routes(store: Arc<Store>) -> Router {
         .route("/headers", get(headers))
         .route("/upload", post(upload))
         .route("/download", get(download))
+        .route("/wait/{ms}", get(wait))
         .route("/stats", get(stats_text))
         .route("/stats.json", get(stats_json))
         .with_state(store)
@@ -113,6 +115,19 @@ async fn upload(body: Bytes) -> Response {
 
 async fn download() -> Response {
     sample::download().into_response()
+}
+
+/// Answers with a user after so many milliseconds, with the work done before and kept meanwhile, as when another server is
+/// waited for.
+async fn wait(State(store): State<Arc<Store>>, Path(ms): Path<u64>, request: HeaderMap) -> Response {
+    let user = store.get(1 + ms % 2_000);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    match user {
+        Some(user) => {
+            (StatusCode::OK, [("x-headers", request.len().to_string())], Json(user)).into_response()
+        }
+        None => no_user(1),
+    }
 }
 
 fn no_user(id: u64) -> Response {

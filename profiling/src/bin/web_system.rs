@@ -1,0 +1,17 @@
+//! The example server on the system allocator, for `load`.
+
+#[path = "../../../examples/server/api.rs"]
+mod api;
+#[allow(dead_code, reason = "clients use the rest")]
+#[path = "../../../examples/server/sample.rs"]
+mod sample;
+#[path = "../../../examples/server/store.rs"]
+mod store;
+mod web;
+
+#[global_allocator]
+static GLOBAL: std::alloc::System = std::alloc::System;
+
+fn main() -> std::process::ExitCode {
+    web::main(api::routes)
+}
