@@ -12,6 +12,7 @@
 use core::cell::Cell;
 use core::ptr;
 
+use crate::escape::Recorder;
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Closed;
@@ -90,8 +91,9 @@ pub(crate) struct Arena {
     bypassed_now: Cell<u64>,
     /// Small objects that were placed in the slab because of their size ([`tenure`](crate::tenure)) or the limit.
     pub outside: Cell<(u64, u64)>,
-    /// Allocations in chunks since the arena was created.
+    /// Allocations in chunks since the arena was created, and how many of them in lives that have ended.
     pub allocs: Cell<u64>,
+    pub past_allocs: Cell<u64>,
     /// Bytes bumped through in chunks that were given up since the arena began.
     pub retired_bytes: Cell<u64>,
     /// Bytes of its earlier lives, ended by `reset`: sum, and most at once.
@@ -103,6 +105,8 @@ pub(crate) struct Arena {
     wiping: Cell<bool>,
     /// Counts by size if the arena is tracked; else null.
     tracker: Cell<*const Tracker>,
+    /// Records call stacks if the arena is traced.
+    recorder: Cell<Option<Recorder>>,
     /// Whether everything above but cursor and allocations is as it is in a new arena without options, so that beginning and
     /// ending one need not look at it.
     plain: Cell<bool>,
@@ -128,7 +132,7 @@ pub(crate) enum Pressure {
     Low,
     /// Above 256 KiB and 1/64 of all memory that was ever used: sizes go outside at the first sign of an escape.
     High,
-    /// Above 1 MiB and 1/16: new arenas are diverted.
+    /// Above 1 MiB and 1/16: after each arena that pins more, many are diverted.
     Full,
 }
 
@@ -263,12 +267,14 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             bypassed_now: Cell::new(0),
             outside: Cell::new((0, 0)),
             allocs: Cell::new(0),
+            past_allocs: Cell::new(0),
             retired_bytes: Cell::new(0),
             past_bytes: Cell::new((0, 0)),
             limit: Cell::new(u64::MAX),
             diverted: Cell::new(Diverted::No),
             wiping: Cell::new(false),
             tracker: Cell::new(ptr::null()),
+            recorder: Cell::new(None),
             plain: Cell::new(false),
         });
         Some(&*record)
@@ -492,7 +498,24 @@ impl Arena {
     /// Whether the thread that has it entered takes the slow path for every allocation and free.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
-        !self.tracker.get().is_null() || self.wiping.get()
+        !self.tracker.get().is_null() || self.wiping.get() || self.recorder.get().is_some()
+    }
+
+    /// Records call stacks from now on.
+    pub(crate) fn record(&self, recorder: Recorder) {
+        self.recorder.set(Some(recorder));
+        self.plain.set(false);
+    }
+
+    /// What records call stacks, if the arena is traced.
+    #[inline]
+    pub(crate) fn recorder(&self) -> Option<Recorder> {
+        self.recorder.get()
+    }
+
+    /// Ends the recording, if there is any.
+    pub(crate) fn take_recorder(&self) -> Option<Recorder> {
+        self.recorder.take()
     }
 
     /// A chunk of the reserve, for [`add_chunk`](Self::add_chunk).
@@ -639,6 +662,7 @@ impl Arena {
     #[inline]
     pub(crate) fn renew(&self, limit: u64, wiping: bool) {
         self.allocs.set(0);
+        self.past_allocs.set(0);
         if limit != u64::MAX || wiping || !self.plain.get() {
             self.renew_slow(limit, wiping);
         }
@@ -700,7 +724,7 @@ impl Arena {
         self.retired_bytes.set(0);
         self.diverted.set(Diverted::No);
         let ordinary = self.limit.get() == u64::MAX && !self.wiping.get() && self.past_bytes.get() == (0, 0);
-        self.plain.set(ordinary && self.tracker.get().is_null());
+        self.plain.set(ordinary && self.tracker.get().is_null() && self.recorder.get().is_none());
         // SAFETY: chunks are headers of the table.
         let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {
             return;

@@ -34,6 +34,7 @@
 //! | event | when | fields |
 //! |---|---|---|
 //! | `arenas` | a thread has closed 10,000 more arenas (`SHOCKWAVE_TRACE=N`: `N`) | `heap`: index of the thread's heap; `closed`: arenas it has closed so far; of the last ones: `bytes` bumped through, blocks that `escaped`, objects that `bypassed` the arena because they are too big |
+//! | `warning` | more than 5 % of what the last arenas of a thread allocated has escaped | `heap`; `escaped_percent`: how much, if escaped blocks are of average size |
 //! | `purge` | free pages went back to the OS | `bytes` given back; `kept`: free bytes that stay |
 //! | `exit` | the process ends | over all threads: `closed`, `bytes`, `escaped`, `bypassed` as above; `pinned`: bytes of chunks that escaped blocks keep; `committed`; `resident`; `backing`: calls to the backing allocator |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -41,6 +42,11 @@
 mod arena;
 mod chunk;
 mod config;
+#[cfg(feature = "escape-trace")]
+mod escape;
+#[cfg(not(feature = "escape-trace"))]
+#[path = "escape_off.rs"]
+mod escape;
 mod fork;
 mod future;
 mod global;
@@ -53,6 +59,8 @@ mod mid;
 mod outbox;
 mod page;
 pub mod pool;
+#[cfg(feature = "escape-trace")]
+mod pprof;
 mod remote;
 mod scope;
 mod shared;
@@ -75,6 +83,8 @@ struct Readme;
 
 pub use arena::{ArenaBuilder, ArenaStats, RequestArena, current_arena_stats, warm_up};
 pub use config::{Mode, ParseModeError};
+#[cfg(feature = "escape-trace")]
+pub use escape::{EscapeFrame, EscapeReport, EscapeSite, clear_escape_report, escape_report, trace_escapes};
 pub use future::{ArenaFutureExt, InArena, Outside, Place};
 pub use global::Shockwave;
 pub use handles::{ArenaScope, Checkpoint};

@@ -4,7 +4,7 @@ use crate::config::{self, Config, Mode};
 use crate::invariant::say;
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use crate::{fork, heap, space, trace};
+use crate::{escape, fork, heap, space, trace};
 
 /// What the fast path of an allocation reads. One static, because finding one costs a load in itself.
 #[repr(C, align(64))]
@@ -148,6 +148,13 @@ fn read_environment(config: &mut Config) {
         && !trace::configure(value)
     {
         complain(b"SHOCKWAVE_TRACE", value, trace::ACCEPTED, b"0");
+    }
+    if let Some(value) = variable(c"SHOCKWAVE_ESCAPES")
+        && !escape::configure(value)
+    {
+        let accepted =
+            b"with the feature `escape-trace` of the crate the number of arenas per traced one, 0 for none";
+        complain(b"SHOCKWAVE_ESCAPES", value, accepted, b"0");
     }
     if let Some(value) = variable(c"SHOCKWAVE_SLAB_SIZE") {
         match config::parse_slab_size(value) {

@@ -43,14 +43,16 @@ pub(crate) struct Counters {
     pub arenas_released: Counter,
     pub arenas_closed: Counter,
     pub arena_bytes: Counter,
+    /// Allocations in arenas that are closed.
+    pub arena_allocs: Counter,
     pub bypassed_blocks: Counter,
     pub bypassed_bytes: Counter,
     pub outside_blocks: Counter,
     pub outside_bytes: Counter,
     pub escaped_blocks: Counter,
     pub mismatches: Counter,
-    /// Bytes, escaped and bypassed blocks that the trace has reported.
-    traced: [Counter; 3],
+    /// Bytes, escaped and bypassed blocks and allocations that the trace has reported.
+    traced: [Counter; 4],
 }
 
 impl Counters {
@@ -67,13 +69,14 @@ impl Counters {
             arenas_released: Counter::new(),
             arenas_closed: Counter::new(),
             arena_bytes: Counter::new(),
+            arena_allocs: Counter::new(),
             bypassed_blocks: Counter::new(),
             bypassed_bytes: Counter::new(),
             outside_blocks: Counter::new(),
             outside_bytes: Counter::new(),
             escaped_blocks: Counter::new(),
             mismatches: Counter::new(),
-            traced: [const { Counter::new() }; 3],
+            traced: [const { Counter::new() }; 4],
         }
     }
 }
@@ -124,9 +127,14 @@ impl Counters {
 }
 
 impl Counters {
-    /// What was added to bytes, escaped and bypassed blocks since the last call. Only for the owner of the heap.
-    pub(crate) fn since_trace(&self) -> [u64; 3] {
-        let now = [self.arena_bytes.get(), self.escaped_blocks.get(), self.bypassed_blocks.get()];
+    /// What was added to bytes, escaped and bypassed blocks and allocations since the last call. Only for the owner of the heap.
+    pub(crate) fn since_trace(&self) -> [u64; 4] {
+        let now = [
+            self.arena_bytes.get(),
+            self.escaped_blocks.get(),
+            self.bypassed_blocks.get(),
+            self.arena_allocs.get(),
+        ];
         core::array::from_fn(|index| {
             let before = self.traced[index].get();
             self.traced[index].add(now[index].wrapping_sub(before));

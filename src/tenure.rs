@@ -40,6 +40,10 @@ const RECHECK_MAX: u32 = 1 << 15;
 /// The same after a trial in which a size had no survivors.
 const RECHECK_SOON: u32 = 1 << 5;
 
+/// Arenas that are diverted after one from which something escaped while pinned chunks are too many: at first, and at most.
+const PENALTY_MIN: u32 = 1 << 6;
+const PENALTY_MAX: u32 = 1 << 16;
+
 /// A tracked arena that has allocated this much is not representative any more.
 const TRACKED_MAX: u32 = 10_000;
 
@@ -78,6 +82,10 @@ pub(crate) struct Tenure {
     /// Arenas to go before the sizes outside are tried again, and how many that were last time.
     recheck: Cell<u32>,
     recheck_every: Cell<u32>,
+    /// While pinned chunks are too many: arenas to be diverted after one from which something escaped, and how many of these
+    /// there still are.
+    penalty: Cell<u32>,
+    diverted: Cell<u32>,
 }
 
 /// How an arena begins.
@@ -110,6 +118,8 @@ impl Tenure {
             pause: Cell::new(0),
             recheck: Cell::new(RECHECK_MIN),
             recheck_every: Cell::new(RECHECK_MIN),
+            penalty: Cell::new(0),
+            diverted: Cell::new(0),
         }
     }
 
@@ -165,10 +175,25 @@ impl Tenure {
         Start::Tracked
     }
 
-    /// Blocks have escaped from an arena.
-    #[inline]
-    pub(crate) fn note_escapes(&self) {
+    /// Blocks have escaped from an arena. `full`: pinned chunks are too many.
+    pub(crate) fn note_escapes(&self, full: bool) {
         self.escaped.set(true);
+        if full {
+            let penalty = self.penalty.get().saturating_mul(4).clamp(PENALTY_MIN, PENALTY_MAX);
+            self.penalty.set(penalty);
+            self.diverted.set(penalty);
+        }
+    }
+
+    /// Whether the next arena is to be diverted, while pinned chunks are too many. Arenas from which nothing escapes
+    /// are not: it is not they that pin.
+    pub(crate) fn diverts(&self) -> bool {
+        let left = self.diverted.get();
+        self.diverted.set(left.saturating_sub(1));
+        if left == 0 {
+            self.penalty.set(self.penalty.get().saturating_sub(1));
+        }
+        left > 0
     }
 
     /// Learns from a tracked arena that ended, with survivors if `survived`. `pressed`: pinned chunks are many.

@@ -23,7 +23,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::tenure::{GRANULE, STEP_MAX, Tenure};
-use crate::{invariant, large, mid, page, space, startup};
+use crate::{escape, invariant, large, mid, page, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -293,6 +293,11 @@ impl Thread {
         {
             arena.end_tracking(|_| {});
             self.sync_entered();
+        }
+        if let Some(recorder) = arena.recorder().filter(|_| !block.is_null()) {
+            // SAFETY: size and alignment are those of a layout.
+            let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+            escape::allocated(recorder, self, block, layout);
         }
         block
     }
@@ -609,6 +614,9 @@ unsafe fn dealloc_in_other_chunk(thread: &Thread, ptr: *mut u8, layout: Layout, 
     {
         if let Some(tracker) = arena.tracker() {
             tracker.freed(ptr.addr(), layout.size());
+        }
+        if let Some(recorder) = arena.recorder() {
+            escape::freed(recorder, thread, ptr);
         }
         let used = header.used().wrapping_sub(1);
         header.set_used(used);

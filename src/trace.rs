@@ -46,7 +46,7 @@ fn arena_closed_slow(heap: usize, counters: &Counters, every: u64) {
     if !closed.is_multiple_of(every) {
         return;
     }
-    let [bytes, escaped, bypassed] = counters.since_trace();
+    let [bytes, escaped, bypassed, allocs] = counters.since_trace();
     line(
         b"arenas",
         &[
@@ -57,6 +57,11 @@ fn arena_closed_slow(heap: usize, counters: &Counters, every: u64) {
             (b"bypassed", bypassed),
         ],
     );
+    // Escaped blocks are not measured; they are taken to be of average size.
+    if escaped.saturating_mul(20) > allocs {
+        let percent = escaped.saturating_mul(100) / allocs.max(1);
+        line(b"warning", &[(b"heap", heap as u64), (b"escaped_percent", percent.min(100))]);
+    }
 }
 
 /// Free pages went back to the OS.

@@ -55,6 +55,11 @@ fn lines_tell_what_happened() {
         assert_eq!(field(line, "bypassed"), 10);
         assert!(field(line, "bytes") >= 90, "{line}");
     }
+    // One block escapes from each arena, which is more than a twentieth of what it allocates.
+    let warnings: Vec<&String> =
+        lines.iter().filter(|line| line.starts_with("shockwave: warning ")).collect();
+    assert_eq!(warnings.len(), 2, "{lines:#?}");
+    assert!((6..=100).contains(&field(warnings[0], "escaped_percent")), "{lines:#?}");
     // 64 MiB were freed, more than what stays cached.
     let purged: u64 = lines
         .iter()

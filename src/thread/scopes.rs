@@ -8,7 +8,7 @@ use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::Start;
-use crate::{space, startup, trace};
+use crate::{escape, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
 pub(crate) struct Opened {
@@ -70,6 +70,7 @@ impl Thread {
             {
                 heap.counters.arenas_closed.add(1);
                 heap.counters.arena_bytes.add(bytes);
+                heap.counters.arena_allocs.add(arena.allocs.get());
                 heap.counters.arenas_released.add(1);
                 trace::arena_closed(heap.index, &heap.counters);
                 keep_record(heap, arena);
@@ -170,10 +171,14 @@ impl Thread {
     /// Decides how an arena begins.
     #[inline]
     fn prepare(&self, arena: &'static Arena, heap: &Heap) {
+        if let Some(recorder) = escape::recorder_for_next_arena(self) {
+            arena.record(recorder);
+            return;
+        }
         if !startup::pretenures() {
             return;
         }
-        if chunk::pressure() == Pressure::Full {
+        if chunk::pressure() == Pressure::Full && heap.tenure.diverts() {
             arena.divert(Diverted::ByWaste);
             return;
         }
@@ -250,8 +255,12 @@ impl Thread {
             self.evict(arena);
         }
         let (bypassed, outside) = (arena.bypassed(), arena.outside.get());
+        let allocs = arena.allocs.get() - arena.past_allocs.replace(arena.allocs.get());
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
+        if let Some(recorder) = arena.take_recorder() {
+            escape::closed(recorder, self);
+        }
         arena.end_tracking(|tracker| {
             if let Some(heap) = self.attached() {
                 heap.tenure.learn(tracker, closed.escaped > 0, chunk::pressure() > Pressure::Low);
@@ -260,8 +269,9 @@ impl Thread {
         match self.attached() {
             Some(heap) => {
                 if closed.escaped > 0 {
-                    heap.tenure.note_escapes();
+                    heap.tenure.note_escapes(chunk::pressure() == Pressure::Full);
                 }
+                heap.counters.arena_allocs.add(allocs);
                 heap.counters.arena(closed, bypassed, outside, Counter::add);
                 trace::arena_closed(heap.index, &heap.counters);
             }

@@ -1,0 +1,70 @@
+//! The escapes that are planted in `examples/find_escapes.rs` are found, and nothing else.
+#![cfg(feature = "escape-trace")]
+
+#[path = "../examples/find_escapes.rs"]
+mod example;
+
+use std::hint::black_box;
+
+use example::{MISSES, NEW_NAMES, REQUESTS};
+use shockwave_alloc::{
+    EscapeReport, RequestArena, clear_escape_report, escape_report, stats, trace_escapes, with_request_arena,
+};
+
+/// Blocks and pinned bytes of the call stacks that go through the function of that name.
+fn through(report: &EscapeReport, function: &str) -> (u64, u64) {
+    let sites = report
+        .sites
+        .iter()
+        .filter(|site| site.frames.iter().take(3).any(|frame| frame.function.ends_with(function)));
+    sites.fold((0, 0), |(count, pinned), site| (count + site.count, pinned + site.pinned_bytes))
+}
+
+// One test: the table is the process's.
+#[test]
+fn planted_escapes_are_named_and_counted() {
+    let report = example::run();
+    let text = report.to_string();
+    assert_eq!(report.arenas, REQUESTS as u64);
+    let (cached, cached_pinned) = through(&report, "insert_into_cache");
+    let (names, names_pinned) = through(&report, "remember_name");
+    assert_eq!(cached, (REQUESTS / MISSES) as u64, "{text}");
+    assert_eq!(names, (REQUESTS / NEW_NAMES) as u64, "{text}");
+    assert!(cached_pinned > 0 && names_pinned > 0, "{text}");
+    assert_eq!(through(&report, "render").0, 0, "{text}");
+    assert_eq!(report.sites.iter().map(|site| site.count).sum::<u64>(), cached + names, "{text}");
+    assert!(text.contains("insert_into_cache") && text.contains("remember_name"), "{text}");
+    assert!(text.contains("find_escapes.rs:"), "{text}");
+    // What the two planted functions allocate is all that is left, and it is as big as it says.
+    let bytes: u64 = report.sites.iter().map(|site| site.bytes).sum();
+    assert!((5_000..50_000).contains(&bytes), "{text}");
+    assert!(!report.to_pprof().is_empty());
+
+    clear_escape_report();
+    assert!(escape_report().sites.is_empty());
+    with_request_arena(|| drop(black_box(vec![1u8; 10])));
+    assert_eq!(escape_report().arenas, 0, "tracing is off again");
+
+    // Blocks that grow, shrink and move are followed, and what other threads free meanwhile is counted.
+    trace_escapes(2);
+    let before = stats().escaped_blocks;
+    let kept: Vec<Vec<u8>> = (0..10)
+        .map(|number| {
+            let arena = RequestArena::new();
+            let kept = arena.run(|| {
+                let mut grows = Vec::new();
+                (0..500).for_each(|_| grows.push(number));
+                grows.shrink_to_fit();
+                black_box(grows)
+            });
+            assert!(kept.iter().all(|&byte| byte == number));
+            kept
+        })
+        .collect();
+    trace_escapes(0);
+    let report = escape_report();
+    assert_eq!(report.arenas, 5);
+    assert_eq!(report.sites.iter().map(|site| site.count).sum::<u64>(), 5, "{report}");
+    assert!(stats().escaped_blocks >= before + 5);
+    drop(kept);
+}
