@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::Options;
-use crate::shared::Closing;
-use crate::{ArenaStats, outside_arena};
+use crate::ArenaStats;
+use crate::shared::{Closing, made_outside};
 
 /// A request, as [`on_close`](super::RequestArenaLayer::on_close) is told about it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Watch {
 impl Watch {
     pub fn new<B>(request: &Request<B>, options: Arc<Options>) -> Arc<Watch> {
         // Outside: it outlives the arena of the request, and one that is entered around it has nothing to do with it.
-        outside_arena(|| {
+        made_outside(|| {
             let info = RequestInfo {
                 method: request.method().clone(),
                 uri: request.uri().clone(),

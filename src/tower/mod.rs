@@ -55,8 +55,9 @@ use info::Watch;
 
 /// Gives each request an arena, see the [module](self).
 ///
-/// Put it outside of the layers whose work belongs to the request. axum's `Router::layer` has it around the handlers;
-/// around the whole router, with the choice of the route, it comes by `RequestArenaLayer::new().layer(router)`.
+/// Put it outside of the layers whose work belongs to the request. axum's `Router::layer` has it around the handlers; the
+/// choice of the route is then made before. To have that in the arena as well:
+/// `Router::new().fallback_service(RequestArenaLayer::new().layer(router))`.
 #[derive(Clone)]
 #[must_use = "a layer does nothing unless it is put around a service"]
 pub struct RequestArenaLayer {
@@ -178,19 +179,10 @@ impl<S> Layer<S> for RequestArenaLayer {
 }
 
 impl Options {
-    /// Opens the arena of a request, unless there is to be none, and returns the request with the handle in its extensions.
+    /// Opens the arena of a request, unless there is to be none.
     fn open<B>(self: &Arc<Self>, request: Request<B>) -> (Request<B>, Option<Opened>) {
         let (request, skipped) = self.skips(request);
         let opened = (!skipped && mode() == Mode::Arena).then(|| self.open_arena(&request));
-        let handle = opened.as_ref().map_or(ArenaHandle::none(), |opened| opened.arena.clone());
-        let insert = |mut request: Request<B>| {
-            request.extensions_mut().insert(handle);
-            request
-        };
-        let request = match &opened {
-            Some(opened) => opened.arena.run(|| insert(request)),
-            None => insert(request),
-        };
         (request, opened)
     }
 

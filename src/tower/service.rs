@@ -12,7 +12,8 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::{Opened, Options};
-use crate::{ArenaStats, outside_arena};
+use crate::shared::made_outside;
+use crate::{ArenaHandle, ArenaStats, outside_arena};
 
 /// Handles each request in an arena of its own. Made by [`RequestArenaLayer`](super::RequestArenaLayer).
 #[derive(Clone, Debug)]
@@ -40,10 +41,16 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let (request, opened) = self.options.open(request);
+        let (mut request, opened) = self.options.open(request);
         let inner = match &opened {
-            Some(opened) => opened.arena.run(|| self.inner.call(request)),
-            None => self.inner.call(request),
+            Some(opened) => opened.arena.run(|| {
+                request.extensions_mut().insert(opened.arena.clone());
+                self.inner.call(request)
+            }),
+            None => {
+                request.extensions_mut().insert(ArenaHandle::none());
+                self.inner.call(request)
+            }
         };
         ResponseFuture { inner: Some(inner), opened }
     }
@@ -118,7 +125,7 @@ impl Opened {
             watch.answered(response.status());
         }
         // hyper keeps the tables of the map for the next request of the connection. Values go when they are sent.
-        outside_arena(|| {
+        made_outside(|| {
             let headers = response.headers_mut();
             let mut tables = HeaderMap::with_capacity(headers.len());
             tables.extend(core::mem::take(headers));
