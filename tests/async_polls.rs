@@ -95,9 +95,9 @@ fn the_inner_future_is_dropped_in_the_arena() {
         let mut future = Box::pin(
             async move {
                 let _dropped = dropped;
-                let _block = vec![1u8; 50];
+                let _block = Box::new([1u8; 50]);
                 pause().await;
-                let _block = vec![1u8; 50];
+                let _block = Box::new([1u8; 50]);
                 pause().await;
             }
             .in_request_arena(),
@@ -230,7 +230,7 @@ fn a_panic_while_the_future_is_dropped_leaves_and_closes_the_arena() {
     let mut future = Box::pin(
         async move {
             let _explosive = explosive;
-            let _block = vec![1u8; 50];
+            let _block = Box::new([1u8; 50]);
             pause().await;
         }
         .in_request_arena(),
@@ -246,7 +246,7 @@ fn a_panic_while_the_future_is_dropped_leaves_and_closes_the_arena() {
 fn an_executor_inside_a_poll_has_arenas_of_its_own() {
     let _alone = alone();
     run(async {
-        let before = vec![String::from("outer")];
+        let before = Box::new(String::from("outer"));
         let inner: String = run(async {
             // The executor's thread is in the outer arena, the future in its own.
             assert_eq!(allocations(), Some(0));
@@ -259,7 +259,7 @@ fn an_executor_inside_a_poll_has_arenas_of_its_own() {
         assert_eq!(allocations(), Some(2), "what ran inside has not allocated here");
         pause().await;
         churn();
-        assert_eq!((before[0].as_str(), inner.as_str()), ("outer", "inner"));
+        assert_eq!((before.as_str(), inner.as_str()), ("outer", "inner"));
     }
     .in_request_arena());
 }

@@ -191,7 +191,7 @@ fn a_request_that_is_cancelled_or_fails_closes_its_arena() {
             let dropped = drops.make();
             async move {
                 let _dropped = dropped;
-                let _block = vec![1u8; 100];
+                let _block = Box::new([1u8; 100]);
                 pause().await;
                 pause().await;
                 Err::<Response<Body>, _>("a failure")
