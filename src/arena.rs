@@ -99,6 +99,7 @@ impl ArenaBuilder {
 /// Bytes are those its chunks have been bumped through: sizes rounded up to 8 B, freed blocks included, except those that
 /// were freed last in, first out, whose memory is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ArenaStats {
     /// Bytes at the moment.

@@ -24,6 +24,8 @@ pub(crate) const DEFAULT_RESERVATION: usize =
 /// assert_eq!(Mode::Arena.to_string(), "arena");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[repr(u8)]
 pub enum Mode {
     /// Passthrough: every call goes to the backing allocator. The baseline of every comparison.

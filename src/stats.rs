@@ -162,6 +162,7 @@ impl Counters {
 
 /// Live memory of one origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Usage {
     /// Bytes in use. Slab: whole blocks of the size class. Mid-size, large and backing: as requested. Arena: what the
@@ -174,8 +175,9 @@ pub struct Usage {
 /// A snapshot of the allocator, made by [`stats`](crate::stats()).
 ///
 /// Gauges describe the moment, counters grow from the start of the process. Values of running threads may be a few
-/// operations old and are not cut at one instant.
+/// operations old and are not cut at one instant. With feature `serde` this and the other statistics are `Serialize`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// The current mode.

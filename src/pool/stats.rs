@@ -22,6 +22,7 @@ use core::ops::AddAssign;
 /// assert_eq!(stats.hit_rate(), 0.9);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStats {
     /// Objects taken from the pool so far.
@@ -134,6 +135,7 @@ impl fmt::Display for PoolStats {
 
 /// Counters and gauges of one size class of a [`BufferPool`](super::BufferPool).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClassStats {
     /// Capacity of its buffers in bytes; `None` for those above the greatest class, which are of several sizes.
@@ -144,6 +146,7 @@ pub struct ClassStats {
 
 /// More objects of a pool are in use than there should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Leak {
     /// Objects taken and not returned.
