@@ -4,5 +4,6 @@ mod modes;
 mod workloads;
 
 use shockwave_alloc::Mode;
+use shockwave_alloc::pool::ArenaPool;
 
-bench_mode!(Mode::Arena);
+bench_mode!(Mode::Arena, ArenaPool);

@@ -4,5 +4,6 @@ mod modes;
 mod workloads;
 
 use shockwave_alloc::Mode;
+use shockwave_alloc::pool::SlabPool;
 
-bench_mode!(Mode::Slab);
+bench_mode!(Mode::Slab, SlabPool);

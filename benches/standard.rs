@@ -4,5 +4,6 @@ mod modes;
 mod workloads;
 
 use shockwave_alloc::Mode;
+use shockwave_alloc::pool::StandardPool;
 
-bench_mode!(Mode::Standard);
+bench_mode!(Mode::Standard, StandardPool);

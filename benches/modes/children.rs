@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use shockwave_alloc::Mode;
 
 use super::Requests;
-use crate::workloads::{Figures, Memory, Reading, Workload};
+use crate::workloads::{Figures, Memory, Pool, Reading, Workload};
 
 /// Makes this program a child; a workload's name follows.
 const CHILD: &str = "--figures-of";
@@ -30,7 +30,7 @@ pub fn wanted() -> bool {
 }
 
 /// What a child does.
-pub fn measure(workload: Workload) -> Figures {
+pub fn measure<P: Pool>(workload: Workload) -> Figures {
     let read = || {
         let stats = shockwave_alloc::stats();
         Reading {
@@ -39,7 +39,7 @@ pub fn measure(workload: Workload) -> Figures {
             bypassed_bytes: stats.bypassed_bytes,
         }
     };
-    Figures::measure::<Requests>(workload, read, || shockwave_alloc::set_mode(Mode::Standard))
+    Figures::measure::<Requests<P>>(workload, read, || shockwave_alloc::set_mode(Mode::Standard))
 }
 
 /// Starts a child.

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use super::message::Message;
 use super::pressure::Pressure;
 use super::resident::resident_bytes;
-use super::{Scope, Workload, rate};
+use super::{Pool, Scope, Workload, rate};
 
 /// Operations on the cache before its memory is looked at: each entry has been replaced some three times.
 const CHURN: usize = 200_000;
@@ -31,6 +31,10 @@ impl Memory {
             Workload::AllocationRate => hold::<S, _>(5000, rate::Fields::filled),
             Workload::LocalityBuild | Workload::LocalityRead => requests(5000, Message::small()),
             Workload::ThroughputOne | Workload::ThroughputTwo => requests(5000, Message::one_header()),
+            Workload::TypicalPooled => hold_objects::<S::Pool>(5000, Message::typical()),
+            Workload::LargePooled => hold_objects::<S::Pool>(200, Message::large()),
+            Workload::ManyPooled => hold_objects::<S::Pool>(2000, Message::many_headers()),
+            Workload::ThroughputPooled => hold_objects::<S::Pool>(5000, Message::one_header()),
             Workload::Pressure => churn::<S>(false),
             Workload::PressureOutside => churn::<S>(true),
         }
@@ -48,6 +52,20 @@ fn hold<S: Scope, T>(count: usize, begin: impl Fn() -> T) -> Option<Memory> {
     }
     let after = resident_bytes()?;
     black_box(&open);
+    Some(Memory::PerRequest(after.saturating_sub(before) as f64 / count as f64, count))
+}
+
+/// Keeps `count` filled objects of a pool.
+fn hold_objects<P: Pool>(count: usize, message: Message) -> Option<Memory> {
+    let pool = P::new();
+    drop(pool.fill(&message));
+    let before = resident_bytes()?;
+    let mut filled = Vec::with_capacity(count);
+    for _ in 0..count {
+        filled.push(pool.fill(&message));
+    }
+    let after = resident_bytes()?;
+    black_box(&filled);
     Some(Memory::PerRequest(after.saturating_sub(before) as f64 / count as f64, count))
 }
 

@@ -13,6 +13,7 @@ mod in_flight;
 mod locality;
 mod message;
 mod parallel;
+mod pooled;
 mod pressure;
 mod random;
 mod rate;
@@ -23,18 +24,24 @@ pub use figures::{Figures, Reading};
 pub use in_flight::Memory;
 pub use message::{Message, sum};
 pub use parallel::run_together;
+pub use pooled::Pool;
 
 use std::hint::black_box;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use locality::Locality;
 use message::serve;
+use pooled::pooled;
 use pressure::Pressure;
 
 /// What a program puts around each of its requests.
 pub trait Scope: 'static {
     /// What a request that is still being served keeps open.
     type Open;
+
+    /// Where its request objects come from, in the workloads that have some.
+    type Pool: Pool;
 
     /// Serves a request from beginning to end.
     fn run<R>(request: impl FnOnce() -> R) -> R;
@@ -63,10 +70,16 @@ pub trait Driver {
 pub enum Workload {
     /// A small request.
     TypicalRequest,
+    /// The same in an object of a pool.
+    TypicalPooled,
     /// A request with a large body.
     LargeRequest,
+    /// The same in an object of a pool.
+    LargePooled,
     /// A request with many headers.
     ManyHeaders,
+    /// The same in an object of a pool.
+    ManyPooled,
     /// Allocations with little work in between.
     AllocationRate,
     /// Many live requests, made and read.
@@ -81,14 +94,19 @@ pub enum Workload {
     ThroughputOne,
     /// Small requests, two threads.
     ThroughputTwo,
+    /// Small requests in objects of one pool, two threads.
+    ThroughputPooled,
 }
 
 impl Workload {
     /// Every workload, in the order of the tables.
-    pub const ALL: [Workload; 10] = [
+    pub const ALL: [Workload; 14] = [
         Workload::TypicalRequest,
+        Workload::TypicalPooled,
         Workload::LargeRequest,
+        Workload::LargePooled,
         Workload::ManyHeaders,
+        Workload::ManyPooled,
         Workload::AllocationRate,
         Workload::LocalityBuild,
         Workload::LocalityRead,
@@ -96,14 +114,18 @@ impl Workload {
         Workload::PressureOutside,
         Workload::ThroughputOne,
         Workload::ThroughputTwo,
+        Workload::ThroughputPooled,
     ];
 
     /// Its name: group and function, the same in every mode, so that saved baselines find their partner.
     pub fn name(self) -> &'static str {
         match self {
             Workload::TypicalRequest => "typical_request/serve",
+            Workload::TypicalPooled => "typical_request/pooled",
             Workload::LargeRequest => "large_request/serve",
+            Workload::LargePooled => "large_request/pooled",
             Workload::ManyHeaders => "many_headers/serve",
+            Workload::ManyPooled => "many_headers/pooled",
             Workload::AllocationRate => "allocation_rate/map_and_body",
             Workload::LocalityBuild => "cache_locality/build_and_read",
             Workload::LocalityRead => "cache_locality/read",
@@ -111,6 +133,7 @@ impl Workload {
             Workload::PressureOutside => "pressure/outside_arena",
             Workload::ThroughputOne => "throughput/1_thread",
             Workload::ThroughputTwo => "throughput/2_threads",
+            Workload::ThroughputPooled => "throughput/2_threads_pooled",
         }
     }
 
@@ -123,8 +146,13 @@ impl Workload {
     pub fn operation(self) -> &'static str {
         match self {
             Workload::TypicalRequest => "a request with 4 headers and a body of 512 B is parsed and answered",
-            Workload::LargeRequest => "the same with a body of 64 KiB",
-            Workload::ManyHeaders => "the same with 32 headers and a body of 512 B",
+            Workload::TypicalPooled => {
+                "such a request is copied into an object of the mode's pool, read, and the object returned"
+            }
+            Workload::LargeRequest => "a request with 4 headers and a body of 64 KiB is parsed and answered",
+            Workload::LargePooled => "such a request is copied into an object of the mode's pool",
+            Workload::ManyHeaders => "a request with 32 headers and a body of 512 B is parsed and answered",
+            Workload::ManyPooled => "such a request is copied into an object of the mode's pool",
             Workload::AllocationRate => "a map with one entry and a body of 1 KiB, filled and dropped",
             Workload::LocalityBuild => "100 requests are parsed, all are live, all bytes are read, all end",
             Workload::LocalityRead => "all bytes of 100 live requests are read; nothing is allocated",
@@ -136,20 +164,28 @@ impl Workload {
             Workload::ThroughputTwo => {
                 "the same on two threads at once (wall time over the requests of both)"
             }
+            Workload::ThroughputPooled => {
+                "such a request is copied into an object of the mode's pool, which two threads share (likewise)"
+            }
         }
     }
 
     /// How many threads it keeps busy.
     pub fn threads(self) -> usize {
-        if self == Workload::ThroughputTwo { 2 } else { 1 }
+        if matches!(self, Workload::ThroughputTwo | Workload::ThroughputPooled) { 2 } else { 1 }
     }
 
     /// Has `driver` call the operations.
     pub fn drive<S: Scope, D: Driver>(self, driver: D) -> D::Output {
         match self {
             Workload::TypicalRequest => driver.alone(|| served::<S>(Message::typical())),
+            Workload::TypicalPooled => driver.alone(|| pooled(Arc::new(S::Pool::new()), Message::typical())),
             Workload::LargeRequest => driver.alone(|| served::<S>(Message::large())),
+            Workload::LargePooled => driver.alone(|| pooled(Arc::new(S::Pool::new()), Message::large())),
             Workload::ManyHeaders => driver.alone(|| served::<S>(Message::many_headers())),
+            Workload::ManyPooled => {
+                driver.alone(|| pooled(Arc::new(S::Pool::new()), Message::many_headers()))
+            }
             Workload::AllocationRate => driver.alone(|| || S::run(|| rate::Fields::filled().sum())),
             Workload::LocalityBuild => driver.alone(|| {
                 let message = Message::small();
@@ -169,6 +205,10 @@ impl Workload {
             }),
             Workload::ThroughputOne | Workload::ThroughputTwo => {
                 driver.together(self.threads(), || served::<S>(Message::one_header()))
+            }
+            Workload::ThroughputPooled => {
+                let pool = Arc::new(S::Pool::new());
+                driver.together(self.threads(), || pooled(Arc::clone(&pool), Message::one_header()))
             }
         }
     }

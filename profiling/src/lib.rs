@@ -29,6 +29,6 @@ pub use floor::{Floor, FloorScope};
 pub use outcome::{Outcome, Unit};
 pub use row::{Effort, Group, Row};
 pub use runner::run;
-#[cfg(feature = "shockwave")]
-pub use scope::RequestScope;
 pub use scope::{NoScope, Scope};
+#[cfg(feature = "shockwave")]
+pub use scope::{RequestScope, SlabScope};

@@ -1,6 +1,14 @@
 //! What an allocator does around one operation of a workload.
 
+use std::marker::PhantomData;
+
 use crate::bench;
+
+#[cfg(feature = "shockwave")]
+#[path = "../../benches/modes/pooled.rs"]
+mod pooled;
+#[cfg(feature = "shockwave")]
+use shockwave_alloc::pool::{ArenaPool, SlabPool, StandardPool};
 
 /// What stands around one operation: nothing, a request arena, or the reset of the floor.
 ///
@@ -21,11 +29,23 @@ pub trait Scope {
     fn resume<R>(open: &<Self::Requests as bench::Scope>::Open, work: impl FnOnce() -> R) -> R;
 }
 
-/// The operation alone: for the peers and for Shockwave without arenas.
-pub struct NoScope;
+/// The operation alone, and request objects from pools of the type `P`.
+pub struct Plain<P>(PhantomData<P>);
 
-impl Scope for NoScope {
-    type Requests = NoScope;
+/// For the peers, and for Shockwave in standard mode.
+#[cfg(feature = "shockwave")]
+pub type NoScope = Plain<StandardPool>;
+
+/// For the peers.
+#[cfg(not(feature = "shockwave"))]
+pub type NoScope = Plain<NoPool>;
+
+/// For Shockwave in slab mode.
+#[cfg(feature = "shockwave")]
+pub type SlabScope = Plain<SlabPool>;
+
+impl<P: bench::Pool> Scope for Plain<P> {
+    type Requests = Plain<P>;
 
     #[inline]
     unsafe fn run(operation: impl FnOnce() -> u64) -> u64 {
@@ -57,8 +77,9 @@ impl Scope for RequestScope {
     }
 }
 
-impl bench::Scope for NoScope {
+impl<P: bench::Pool> bench::Scope for Plain<P> {
     type Open = ();
+    type Pool = P;
 
     #[inline]
     fn run<R>(request: impl FnOnce() -> R) -> R {
@@ -79,6 +100,7 @@ impl bench::Scope for NoScope {
 #[cfg(feature = "shockwave")]
 impl bench::Scope for RequestScope {
     type Open = shockwave_alloc::RequestArena;
+    type Pool = ArenaPool;
 
     #[inline]
     fn run<R>(request: impl FnOnce() -> R) -> R {
@@ -94,5 +116,28 @@ impl bench::Scope for RequestScope {
     #[inline]
     fn outside<R>(make: impl FnOnce() -> R) -> R {
         shockwave_alloc::outside_arena(make)
+    }
+}
+
+/// Stands for the pools where they are not built: every object is made anew.
+#[cfg(not(feature = "shockwave"))]
+pub struct NoPool;
+
+#[cfg(not(feature = "shockwave"))]
+impl bench::Pool for NoPool {
+    type Object<'pool> = Vec<Vec<u8>>;
+
+    fn new() -> NoPool {
+        NoPool
+    }
+
+    fn fill(&self, message: &bench::Message) -> Vec<Vec<u8>> {
+        let parts =
+            message.line().into_iter().chain(message.headers().flat_map(|(name, value)| [name, value]));
+        parts.map(str::as_bytes).chain([message.body()]).map(<[u8]>::to_vec).collect()
+    }
+
+    fn sum(parts: &Vec<Vec<u8>>) -> u64 {
+        parts.iter().map(|part| bench::sum(part)).fold(0, u64::wrapping_add)
     }
 }

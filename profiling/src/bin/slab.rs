@@ -6,5 +6,5 @@ use shockwave_alloc::{Mode, Shockwave};
 static GLOBAL: Shockwave = Shockwave::new().with_mode(Mode::Slab);
 
 fn main() {
-    profiling::run::<profiling::NoScope>();
+    profiling::run::<profiling::SlabScope>();
 }

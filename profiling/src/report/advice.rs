@@ -66,7 +66,8 @@ fn losses(contests: &[Contest], mode: usize, nothing: &str) -> String {
 
 /// The rows in processor time. Wall time has what other programs do in it, so it has no part in the means.
 fn steady_rows(results: &Results) -> impl Iterator<Item = &Measured> {
-    const WALL_TIME: [Workload; 2] = [Workload::ThroughputOne, Workload::ThroughputTwo];
+    const WALL_TIME: [Workload; 3] =
+        [Workload::ThroughputOne, Workload::ThroughputTwo, Workload::ThroughputPooled];
     results.rows.iter().filter(|row| !WALL_TIME.contains(&row.workload))
 }
 

@@ -1,12 +1,12 @@
 //! What the original says about its modes, and what is measured here.
 //!
-//! The original's modes are pools in a language with a collector, ours are allocators; the comparison is of what a
-//! program gains by choosing the mode of that name.
+//! The original's modes are pools in a language with a collector, ours are allocators and pools over them; the
+//! comparison is of what a program gains by choosing the mode of that name.
 
 use profiling::bench::Workload;
 
 use super::results::{ARENA, MODES, Measured, Results, SLAB, STANDARD};
-use super::text::{digits, prose_table, ratio};
+use super::text::{digits, list, prose_table, ratio};
 use crate::compare::stats::Summary;
 
 /// Rounds of wall time that spread by more say nothing about how two threads share a machine.
@@ -32,8 +32,9 @@ pub fn section(results: &Results) -> String {
         "## The claims of the original, and these rows
 
 The original is the memory package of the Go library Shockwave, from which the modes have their names: its Standard
-Pool, its Green Tea (here slab) and its Arena. Its modes are pools beside a collector, ours are allocators, so a row
-cannot prove a claim about the original wrong; it says whether the claim is true of the mode of that name here.
+Pool, its Green Tea (here slab) and its Arena. Its modes are pools beside a collector; ours are allocators, and pools
+over them (`pooled`). So a row cannot prove a claim about the original wrong; it says whether the claim is true of the
+mode of that name here. Verdicts of several workloads are in their order.
 
 {}",
         prose_table(["claim", "measured", "here"], rows)
@@ -57,48 +58,62 @@ fn faster(fast: &Summary, slow: &Summary, times: f64) -> &'static str {
     }
 }
 
-/// Says that `fast` beats `slow`, and by what.
+/// Says whether `fast` beats `slow`, and by what, in each of `workloads`.
 fn duel(
     results: &Results,
     claim: &str,
-    workload: Workload,
+    workloads: &[Workload],
     [fast, slow]: [usize; 2],
     times_faster: f64,
 ) -> Row {
-    let times = &results.row(workload).times.modes;
-    let measured = format!(
-        "`{}`: {} takes {} of {}'s time",
-        workload.name(),
-        MODES[fast],
-        ratio(times[fast].min / times[slow].min),
-        MODES[slow]
-    );
-    row(claim, measured, faster(&times[fast], &times[slow], times_faster))
+    let times = |workload: &Workload| {
+        let times = &results.row(*workload).times.modes;
+        (times[fast], times[slow])
+    };
+    let measured: Vec<String> = workloads
+        .iter()
+        .map(|workload| {
+            let (fast, slow) = times(workload);
+            format!("{} in `{}`", ratio(fast.min / slow.min), workload.name())
+        })
+        .collect();
+    let verdicts: Vec<&str> = workloads
+        .iter()
+        .map(|workload| {
+            let (fast, slow) = times(workload);
+            faster(&fast, &slow, times_faster)
+        })
+        .collect();
+    let verdict = match verdicts.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => (*first).to_owned(),
+        all => all.join("; "),
+    };
+    row(claim, format!("{} over {}, time: {}", MODES[fast], MODES[slow], list(&measured)), &verdict)
 }
 
 fn typical(results: &Results) -> Row {
     let claim = "Standard is 2.5 times faster than Green Tea on the typical request";
-    duel(results, claim, Workload::TypicalRequest, [STANDARD, SLAB], 2.5)
+    duel(results, claim, &[Workload::TypicalRequest, Workload::TypicalPooled], [STANDARD, SLAB], 2.5)
 }
 
 fn large(results: &Results) -> Row {
     let claim = "Standard is 2.8 times faster on the large request";
-    duel(results, claim, Workload::LargeRequest, [STANDARD, SLAB], 2.8)
+    duel(results, claim, &[Workload::LargeRequest, Workload::LargePooled], [STANDARD, SLAB], 2.8)
 }
 
 fn headers(results: &Results) -> Row {
     let claim = "Green Tea is 1.4 times faster with many headers";
-    duel(results, claim, Workload::ManyHeaders, [SLAB, STANDARD], 1.4)
+    duel(results, claim, &[Workload::ManyHeaders, Workload::ManyPooled], [SLAB, STANDARD], 1.4)
 }
 
 fn throughput(results: &Results) -> Row {
     let claim = "Standard is 20 times faster in parallel";
-    duel(results, claim, Workload::ThroughputTwo, [STANDARD, SLAB], 20.0)
+    duel(results, claim, &[Workload::ThroughputTwo, Workload::ThroughputPooled], [STANDARD, SLAB], 20.0)
 }
 
 fn locality(results: &Results) -> Row {
     let claim = "cache locality does not help (Green Tea is slower when 100 live requests are read)";
-    duel(results, claim, Workload::LocalityRead, [STANDARD, SLAB], 1.0)
+    duel(results, claim, &[Workload::LocalityRead], [STANDARD, SLAB], 1.0)
 }
 
 fn scaling(results: &Results) -> Row {
@@ -221,5 +236,23 @@ mod tests {
         assert_eq!(faster(&fast, &slow, 2.0), "faster, but not by as much");
         assert_eq!(faster(&slow, &fast, 1.1), "not true, the reverse is");
         assert_eq!(faster(&fast, &noisy, 1.0), "not true, they cannot be told apart");
+    }
+
+    #[test]
+    fn each_workload_of_a_claim_has_its_verdict_unless_all_are_alike() {
+        let rounds: [&[f64]; 4] = [&[30.0, 31.0], &[30.0, 31.0], &[10.0, 11.0], &[10.0, 11.0]];
+        let alike: [&[f64]; 4] = [&[10.0; 2]; 4];
+        let row = |workload, rounds| crate::report::results::tests::row(workload, rounds, [1000.0; 4]);
+        let rows = Workload::ALL
+            .map(|workload| row(workload, if workload == Workload::ManyPooled { alike } else { rounds }));
+        let time = std::time::Duration::from_millis(5);
+        let results = Results { rounds: 2, time, seconds: 1, rows: rows.into() };
+        let [_, measured, verdict] = headers(&results);
+        assert_eq!(
+            measured,
+            "slab over standard, time: 0.33 in `many_headers/serve` and 1.00 in `many_headers/pooled`"
+        );
+        assert_eq!(verdict, "true; not true, they cannot be told apart");
+        assert_eq!(typical(&results)[2], "not true, the reverse is");
     }
 }

@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_seconds_are_for_all_processes_together() {
-        let options = ReportOptions { seconds: 336, out: None };
-        assert_eq!(options.time(), Duration::from_secs(1));
+        let options = ReportOptions { seconds: 1176, out: None };
+        assert_eq!(options.time(), Duration::from_millis(2500));
     }
 }

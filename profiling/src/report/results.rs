@@ -167,10 +167,13 @@ impl Results {
 
     /// The rows whose memory is shown: one for each kind of request, and the live heaps.
     pub fn memory_rows(&self) -> impl Iterator<Item = &Measured> {
-        const SHOWN: [Workload; 5] = [
+        const SHOWN: [Workload; 8] = [
             Workload::TypicalRequest,
+            Workload::TypicalPooled,
             Workload::LargeRequest,
+            Workload::LargePooled,
             Workload::ManyHeaders,
+            Workload::ManyPooled,
             Workload::Pressure,
             Workload::PressureOutside,
         ];

@@ -14,9 +14,13 @@ pub fn section(results: &Results) -> String {
     let timed = |name: &str, workload: Workload| line(name, &results.row(workload).time(), time);
     let mut rows = vec![
         timed("Typical request", Workload::TypicalRequest),
+        timed("Typical request, pooled object", Workload::TypicalPooled),
         timed("Large request (64 KiB)", Workload::LargeRequest),
+        timed("Large request, pooled object", Workload::LargePooled),
         timed("Many headers (32)", Workload::ManyHeaders),
+        timed("Many headers, pooled object", Workload::ManyPooled),
         line("Throughput (2 threads)", &results.row(Workload::ThroughputTwo).time(), per_second),
+        line("Throughput, pooled objects", &results.row(Workload::ThroughputPooled).time(), per_second),
         timed("Allocation rate", Workload::AllocationRate),
         timed("Cache locality", Workload::LocalityBuild),
         timed("Pressure of a live heap", Workload::Pressure),
