@@ -1,6 +1,7 @@
 //! Pools that many threads use.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 
 use shockwave_alloc::Shockwave;
@@ -112,6 +113,49 @@ fn a_guard_may_be_dropped_while_its_thread_ends() {
         assert_eq!((pool.stats().in_use, pool.stats().retained), (0, 50), "{name}");
         // They are there for this thread too, once it shares the number or they have overflowed; none is lost in any case.
         assert_eq!(pool.stats().created, 50, "{name}");
+    });
+}
+
+#[test]
+fn a_leak_check_beside_running_threads_raises_no_false_alarm() {
+    // One the taker holds, one waits, one the giver holds.
+    const IN_USE: u64 = 3;
+    each(|name, pool| {
+        let (sender, receiver) = mpsc::sync_channel::<PooledRequest<'static>>(1);
+        let (ready, is_ready) = mpsc::channel();
+        let giver = thread::spawn(move || {
+            // First, so that the counters of the one that returns are read before those of the one that takes.
+            drop(pool.get());
+            ready.send(()).expect("a receiver");
+            receiver.into_iter().for_each(drop);
+        });
+        is_ready.recv().expect("a sender");
+        let stop = AtomicBool::new(false);
+        let between = Barrier::new(51);
+        let checked = thread::scope(|scope| {
+            // And long before: there are the counters of other threads in between.
+            for _ in 0..50 {
+                scope.spawn(|| {
+                    drop(pool.get());
+                    between.wait();
+                    between.wait();
+                });
+            }
+            between.wait();
+            scope.spawn(|| {
+                let sender = sender;
+                while !stop.load(Ordering::Relaxed) {
+                    sender.send(pool.get()).expect("a receiver");
+                }
+            });
+            let checked = (0..10_000).try_for_each(|_| pool.check_leaks(IN_USE));
+            stop.store(true, Ordering::Relaxed);
+            between.wait();
+            checked
+        });
+        giver.join().expect("no panic");
+        assert!(checked.is_ok(), "{name}: {checked:?}");
+        assert!(pool.check_leaks(0).is_ok());
     });
 }
 

@@ -228,13 +228,16 @@ impl BufferPool {
     /// assert_eq!((classes[6].size, classes[6].stats.total_requests), (None, 1));
     /// ```
     pub fn class_stats(&self) -> [ClassStats; 7] {
+        // Of all classes first, because an exchange takes from one and returns to another.
+        let taken = self.classes.each_ref().map(Depot::taken);
+        let taken_large = self.large().stats;
         core::array::from_fn(|class| match self.classes.get(class) {
             Some(depot) => {
-                let mut stats = depot.stats();
+                let mut stats = depot.stats(taken[class]);
                 stats.bytes_allocated = stats.created * capacity_of(class) as u64;
                 ClassStats { size: Some(capacity_of(class)), stats }
             }
-            None => ClassStats { size: None, stats: self.large().snapshot() },
+            None => ClassStats { size: None, stats: self.large().snapshot(taken_large) },
         })
     }
 
@@ -263,9 +266,11 @@ impl Large {
         self.waiting.iter().map(Item::weight).sum()
     }
 
-    fn snapshot(&self) -> PoolStats {
-        let mut stats = self.stats;
-        stats.in_use = stats.total_requests - stats.total_frees;
+    /// The numbers; what was taken is as it was `before`.
+    fn snapshot(&self, before: PoolStats) -> PoolStats {
+        let mut stats =
+            PoolStats { total_frees: self.stats.total_frees, discards: self.stats.discards, ..before };
+        stats.in_use = stats.total_requests.saturating_sub(stats.total_frees);
         stats.created = stats.misses;
         stats.hits = stats.total_requests - stats.misses;
         stats.reused = stats.hits;

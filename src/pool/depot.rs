@@ -26,6 +26,14 @@ pub(super) struct Use {
     pub allocated: u64,
 }
 
+/// What was taken from a depot so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    requests: u64,
+    /// Of them, those that found nothing.
+    misses: u64,
+}
+
 /// How much a depot keeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -246,8 +254,21 @@ impl<T: Item, const N: usize> Depot<T, N> {
         })
     }
 
-    pub(super) fn stats(&self) -> PoolStats {
-        let mut stats = PoolStats::default();
+    /// The first half of the numbers; [`Depot::stats`] is to be called after it.
+    pub(super) fn taken(&self) -> Taken {
+        let mut taken = Taken::default();
+        self.stacks.for_each(|stack| {
+            taken.requests += stack.requests;
+            taken.misses += stack.misses;
+        });
+        taken
+    }
+
+    /// All numbers. What was returned is read after what was taken, so that an item that goes round in between is not
+    /// counted as in use: `in_use` may be too small while threads run, and is never too big.
+    pub(super) fn stats(&self, taken: Taken) -> PoolStats {
+        let mut stats =
+            PoolStats { total_requests: taken.requests, misses: taken.misses, ..PoolStats::default() };
         let mut warmed = 0;
         {
             let shared = self.shared();
@@ -256,9 +277,7 @@ impl<T: Item, const N: usize> Depot<T, N> {
             stats.retained_bytes = shared.items.iter().map(|item| item.weight() as u64).sum();
         }
         self.stacks.for_each(|stack| {
-            stats.total_requests += stack.requests;
             stats.total_frees += stack.frees;
-            stats.misses += stack.misses;
             stats.bytes_allocated += stack.allocated;
             stats.retained += stack.items.len() as u64;
             stats.retained_bytes += stack.bytes as u64;
@@ -278,7 +297,7 @@ impl<T: Item, const N: usize> Depot<T, N> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Depot, Item, Use};
+    use super::{Bounds, Depot, Item, PoolStats, Use};
 
     impl Item for u64 {
         fn weight(&self) -> usize {
@@ -292,16 +311,20 @@ mod tests {
         Depot::new(Bounds { stack_bytes, shared_items, shared_item_bytes: 10 })
     }
 
+    fn stats(depot: &Depot<u64, 4>) -> PoolStats {
+        depot.stats(depot.taken())
+    }
+
     #[test]
     fn what_no_stack_has_room_for_stays_in_the_shared_list() {
         let depot = depot(0, 100);
         (0..10).for_each(|item| depot.give(item, USE, 1));
-        assert_eq!(depot.stats().retained, 10);
+        assert_eq!(stats(&depot).retained, 10);
         for left in (0..10).rev() {
             assert!(depot.take().0.is_some());
-            assert_eq!((depot.stats().retained, depot.stats().retained_bytes), (left, left * 10));
+            assert_eq!((stats(&depot).retained, stats(&depot).retained_bytes), (left, left * 10));
         }
-        assert_eq!((depot.take().0, depot.stats().misses, depot.stats().discards), (None, 1, 0));
+        assert_eq!((depot.take().0, stats(&depot).misses, stats(&depot).discards), (None, 1, 0));
     }
 
     #[test]
@@ -309,8 +332,8 @@ mod tests {
         let depot = depot(1000, 2);
         (0..9).for_each(|item| depot.give(item, USE, 1));
         // 4 fill the stack; then the oldest 2 go to the shared list, which has room for 2, each time it is full.
-        let stats = depot.stats();
-        assert_eq!((stats.retained, stats.discards, stats.bytes_allocated), (5, 4, 27));
+        let now = stats(&depot);
+        assert_eq!((now.retained, now.discards, now.bytes_allocated), (5, 4, 27));
         let taken: Vec<_> = (0..5).filter_map(|_| depot.take().0).collect();
         assert_eq!(taken, [8, 7, 6, 1, 0]);
     }

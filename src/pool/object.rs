@@ -116,7 +116,7 @@ impl<T: Object> ObjectPool<T> {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
-        self.depot.stats()
+        self.depot.stats(self.depot.taken())
     }
 }
 

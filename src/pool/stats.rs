@@ -7,7 +7,8 @@ use core::ops::AddAssign;
 /// Counters and gauges of a pool.
 ///
 /// Counters grow from the creation of the pool. They are kept for each thread and summed on reading, so those of running
-/// threads may be a few operations old and are not cut at one instant.
+/// threads may be a few operations old and are not cut at one instant. What was taken is read before what was returned:
+/// `in_use` may be too small while threads run, and is never too big.
 ///
 /// ```
 /// use shockwave_alloc::pool::{RequestPool, StandardPool};
