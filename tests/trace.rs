@@ -1,20 +1,55 @@
 //! `SHOCKWAVE_TRACE`: the lines, field by field.
 
+use std::alloc::{GlobalAlloc, Layout};
+use std::hint::black_box;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use shockwave_alloc::{Shockwave, with_request_arena};
+use shockwave_alloc::{RequestArena, Shockwave};
+
+/// Shockwave, and how often it is asked for memory: writing the trace must not ask.
+struct Counted(Shockwave);
+
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: hands every call on as it is.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.dealloc(block, layout) }
+    }
+}
 
 // Without pretenuring, so that what is allocated in a scope is in its arena.
 #[global_allocator]
-static GLOBAL: Shockwave = Shockwave::new().with_pretenuring(false);
+static GLOBAL: Counted = Counted(Shockwave::new().with_pretenuring(false));
 
-/// What the child does: 25 arenas on one thread, each with one block that escapes and one object that is too big.
+/// What the child does: 25 arenas on one thread, each with one block that escapes and one object that is too big; and a
+/// run of pages that is purged.
 fn work() {
     for round in 0..25 {
-        let (escaped, big) = with_request_arena(|| (format!("request {round}"), vec![1u8; 100_000]));
-        drop((escaped, big));
+        let arena = RequestArena::new();
+        let kept = arena.run(|| (format!("request {round}"), vec![1u8; 100_000]));
+        let asked = ASKED.load(Ordering::Relaxed);
+        drop(arena);
+        assert_eq!(
+            ASKED.load(Ordering::Relaxed),
+            asked,
+            "closing an arena, and the line about it, allocates"
+        );
+        drop(kept);
     }
-    drop(std::hint::black_box(vec![1u8; 64 << 20]));
+    let big = black_box(vec![1u8; 64 << 20]);
+    let asked = ASKED.load(Ordering::Relaxed);
+    drop(big);
+    shockwave_alloc::purge();
+    assert_eq!(ASKED.load(Ordering::Relaxed), asked, "a purge, and the line about it, allocates");
 }
 
 /// Standard error of a run of `work` with `SHOCKWAVE_TRACE` set to `value`.
@@ -39,6 +74,13 @@ fn field(line: &str, name: &str) -> u64 {
         .unwrap_or_else(|| panic!("no field {name} in {line:?}"))
 }
 
+/// The names of the fields of a line, after a check that it is about `event`.
+fn names<'line>(line: &'line str, event: &str) -> Vec<&'line str> {
+    let fields = line.strip_prefix("shockwave: ").and_then(|line| line.strip_prefix(event));
+    let fields = fields.unwrap_or_else(|| panic!("no {event} in {line:?}"));
+    fields.split_whitespace().map(|field| field.split_once('=').expect("name=value").0).collect()
+}
+
 #[test]
 fn lines_tell_what_happened() {
     if std::env::var_os("TRACE_CHILD").is_some() {
@@ -50,6 +92,7 @@ fn lines_tell_what_happened() {
     let arenas: Vec<&String> = lines.iter().filter(|line| line.starts_with("shockwave: arenas ")).collect();
     assert_eq!(arenas.len(), 2, "{lines:#?}");
     for (line, closed) in arenas.iter().zip([10, 20]) {
+        assert_eq!(names(line, "arenas"), ["heap", "closed", "bytes", "escaped", "bypassed"]);
         assert_eq!(field(line, "closed"), closed);
         assert_eq!(field(line, "escaped"), 10);
         assert_eq!(field(line, "bypassed"), 10);
@@ -61,21 +104,31 @@ fn lines_tell_what_happened() {
     assert_eq!(warnings.len(), 2, "{lines:#?}");
     assert!((6..=100).contains(&field(warnings[0], "escaped_percent")), "{lines:#?}");
     // 64 MiB were freed, more than what stays cached.
-    let purged: u64 = lines
-        .iter()
-        .filter(|line| line.starts_with("shockwave: purge "))
-        .map(|line| field(line, "bytes"))
-        .sum();
-    assert!(purged >= 32 << 20, "{lines:#?}");
+    let purges: Vec<&String> = lines.iter().filter(|line| line.starts_with("shockwave: purge ")).collect();
+    purges.iter().for_each(|line| assert_eq!(names(line, "purge"), ["bytes", "kept"]));
+    let purged: u64 = purges.iter().map(|line| field(line, "bytes")).sum();
+    assert!(purged >= 64 << 20, "{lines:#?}");
+    assert!(
+        purges.iter().any(|line| field(line, "kept") == 0),
+        "one was asked for and keeps nothing: {lines:#?}"
+    );
 
     let exit = lines.last().expect("a line at exit");
-    assert!(exit.starts_with("shockwave: exit "), "{lines:#?}");
+    assert_eq!(
+        names(exit, "exit"),
+        ["closed", "bytes", "escaped", "bypassed", "pinned", "committed", "resident", "backing"]
+    );
     assert_eq!(field(exit, "closed"), 25);
     assert_eq!(field(exit, "escaped"), 25);
     assert_eq!(field(exit, "bypassed"), 25);
     assert_eq!(field(exit, "pinned"), 0);
     assert!(field(exit, "resident") > 0 && field(exit, "committed") > 0);
     assert_eq!(field(exit, "backing"), 0);
+
+    // 1 stands for a line every 10,000 arenas.
+    let lines = trace("1");
+    assert!(lines.iter().all(|line| !line.starts_with("shockwave: arenas ")), "{lines:#?}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("shockwave: exit ")), "{lines:#?}");
 
     let lines = trace("often");
     assert_eq!(lines.len(), 1, "{lines:#?}");
