@@ -654,6 +654,7 @@ impl Arena {
             return None;
         }
         overwrite(chunk);
+        chunk.carved.store(0, Ordering::Relaxed);
         self.cursor.set(Cursor { bump: cursor.bump & !(PAGE_SIZE - 1), ..cursor });
         Some(u64::from(cursor.passed()))
     }

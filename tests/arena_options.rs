@@ -172,6 +172,34 @@ fn what_grows_and_shrinks_in_a_wiping_arena_stays_intact_and_leaves_nothing() {
 }
 
 #[test]
+fn a_wiping_arena_over_its_limit_wipes_what_it_holds() {
+    let arena = RequestArena::builder().zero_freed(true).soft_limit(4_000).build();
+    arena.run(|| {
+        let kept = black_box(vec![0x11u8; 64]);
+        let secret = black_box(vec![0x4Cu8; 1_000]);
+        let rest = blocks(100, 100);
+        assert!(current_arena_stats().expect("entered").over_limit);
+        let address = kept.as_ptr().addr();
+        assert!(occurs_around(address, 0x4C));
+        drop(secret);
+        assert!(!occurs_around(address, 0x4C));
+        verify(&rest);
+    });
+}
+
+#[test]
+fn a_limit_counts_nothing_of_the_arena_before() {
+    for _ in 0..10 {
+        shockwave_alloc::with_request_arena(|| drop(black_box((blocks(2, 900), vec![1u8; 900]))));
+        shockwave_alloc::with_request_arena(|| drop((black_box(vec![1u8; 900]), black_box(vec![1u8; 900]))));
+        let arena = RequestArena::builder().soft_limit(1_600).build();
+        let kept = arena.run(|| blocks(16, 100));
+        assert_eq!(arena.stats().blocks, 15, "{arena:?}");
+        verify(&kept);
+    }
+}
+
+#[test]
 fn a_record_that_served_a_wiping_arena_serves_others() {
     for turn in 0..20 {
         let arena = RequestArena::builder().zero_freed(turn % 2 == 0).soft_limit(1 << (10 + turn)).build();

@@ -364,7 +364,9 @@ impl Thread {
             // A limit counts what goes to the slab, too.
             let unlimited = arena.limit.get() == u64::MAX || arena.over_limit();
             let heap = if unlimited { self.heap.get() } else { &raw const EMPTY_HEAP };
-            self.set_cursor(arena.address(), Cursor::NONE, heap);
+            // What it holds already is freed the watched way, if it is watched.
+            let watched = if arena.is_watched() { WATCHED } else { 0 };
+            self.set_cursor(arena.address() | watched, Cursor::NONE, heap);
         } else if arena.is_watched() {
             self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
         } else {
