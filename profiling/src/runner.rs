@@ -94,7 +94,9 @@ mod tests {
         assert!(outcome.value > 0.0 && outcome.faults.is_some() && outcome.peak.is_some());
         assert_eq!(answer::<NoScope>(&["path", "cycle", "10"]).unwrap(), "");
         assert_eq!(answer::<NoScope>(&["tail", "100"]).unwrap().split_whitespace().count(), 12);
-        assert!(answer::<NoScope>(&["figures", "throughput/1_thread"]).unwrap().parse::<Figures>().is_ok());
+        for row in ["throughput/1_thread", "typical_request/pooled"] {
+            assert!(answer::<NoScope>(&["figures", row]).unwrap().parse::<Figures>().is_ok(), "{row}");
+        }
     }
 
     #[test]

@@ -141,3 +141,58 @@ impl bench::Pool for NoPool {
         parts.iter().map(|part| bench::sum(part)).fold(0, u64::wrapping_add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Driver, Message, Pool, Workload, sum};
+
+    /// The sum of everything that a message consists of.
+    fn sum_of(message: &Message) -> u64 {
+        let parts =
+            message.line().into_iter().chain(message.headers().flat_map(|(name, value)| [name, value]));
+        parts.map(str::as_bytes).chain([message.body()]).map(sum).fold(0, u64::wrapping_add)
+    }
+
+    /// Calls an operation some times; the output is what the last call returns.
+    struct Last;
+
+    impl Driver for Last {
+        type Output = u64;
+
+        fn alone<F: FnMut() -> u64>(self, make: impl FnOnce() -> F) -> u64 {
+            let mut operation = make();
+            (0..3).map(|_| operation()).last().unwrap()
+        }
+
+        fn together<F: FnMut() -> u64>(self, _: usize, make: impl Fn() -> F + Sync) -> u64 {
+            self.alone(make)
+        }
+    }
+
+    fn every_byte_is_copied_and_read<S: bench::Scope>() {
+        for (workload, message) in [
+            (Workload::TypicalPooled, Message::typical()),
+            (Workload::LargePooled, Message::large()),
+            (Workload::ManyPooled, Message::many_headers()),
+            (Workload::ThroughputPooled, Message::one_header()),
+        ] {
+            assert_eq!(workload.drive::<S, _>(Last), sum_of(&message), "{}", workload.name());
+        }
+        // And objects that are in use at the same time do not share memory.
+        let pool = S::Pool::new();
+        let (one, other) = (pool.fill(&Message::typical()), pool.fill(&Message::many_headers()));
+        let sums = [S::Pool::sum(&one), S::Pool::sum(&other)];
+        assert_eq!(sums, [sum_of(&Message::typical()), sum_of(&Message::many_headers())]);
+        assert_eq!(S::run(|| 7), 7);
+    }
+
+    #[test]
+    fn every_pool_does_the_whole_work() {
+        every_byte_is_copied_and_read::<NoScope>();
+        #[cfg(feature = "shockwave")]
+        every_byte_is_copied_and_read::<SlabScope>();
+        #[cfg(feature = "shockwave")]
+        every_byte_is_copied_and_read::<RequestScope>();
+    }
+}
