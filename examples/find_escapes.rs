@@ -43,10 +43,10 @@ fn render(number: usize) -> String {
 
 fn handle(number: usize, cache: &mut HashMap<usize, Box<str>>) {
     let page = render(number);
-    if number % MISSES == 0 {
+    if number.is_multiple_of(MISSES) {
         insert_into_cache(cache, number, &page);
     }
-    if number % NEW_NAMES == 0 {
+    if number.is_multiple_of(NEW_NAMES) {
         remember_name(&mut NAMES.lock().expect("not poisoned"), &format!("client {number}"));
     }
     black_box(page);

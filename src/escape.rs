@@ -197,7 +197,7 @@ pub fn escape_report() -> EscapeReport {
                 EscapeSite { count: sums.count, bytes: sums.bytes, pinned_bytes: sums.pinned_bytes, frames }
             })
             .collect();
-        sites.sort_by(|one, other| (other.pinned_bytes, other.bytes).cmp(&(one.pinned_bytes, one.bytes)));
+        sites.sort_by_key(|site| std::cmp::Reverse((site.pinned_bytes, site.bytes)));
         EscapeReport { arenas, sites }
     })
 }
