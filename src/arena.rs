@@ -91,7 +91,7 @@ impl ArenaBuilder {
 
     /// An arena with these options, without memory.
     pub const fn build(self) -> RequestArena {
-        RequestArena { record: Cell::new(None), options: self, region: Region::new() }
+        RequestArena { record: Cell::new(None), options: self, region: Region::new(self.wiping) }
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   head -> | block header | values            | free |   -> | block header | values | -> ...
-//!           ^ start                             ^ used ^ size          older, never bumped again
+//!           ^ start                             ^ used ^ size          older, or for one big value: not bumped again
 //! ```
 //!
 //! The region belongs to the arena's handle and is only touched through it. Invariant: bytes below `used` of each block may
@@ -21,19 +21,22 @@ use core::ptr::{self, NonNull};
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
 use crate::arena::RequestArena;
-use crate::scope::{ArenaGuard, outside_arena};
+use crate::scope::ArenaGuard;
+use crate::thread;
 
 /// Bytes of the first block, header included. Each further one is twice as big as the one before.
 const FIRST: usize = 1 << 10;
 /// Bytes of the biggest block, unless one value needs more.
 const LARGEST: usize = 16 << 10;
+/// A value of more bytes gets a block of its own if there is a block already, so that the room in that is not lost.
+const OWN_BLOCK: usize = LARGEST / 4;
 /// Blocks are aligned to this.
 const ALIGN: usize = align_of::<Block>();
 
 /// First bytes of a block.
 struct Block {
-    /// The block before this one.
-    older: Option<NonNull<Block>>,
+    /// The block before this one: an older one, or one that a big value has got while this was the newest.
+    older: Cell<Option<NonNull<Block>>>,
     /// Bytes of the block, this header included.
     size: usize,
     /// Bytes in use from the start, this header included; at most `size`.
@@ -43,14 +46,24 @@ struct Block {
 /// The stack of blocks of one arena. Belongs to the arena's handle.
 pub(crate) struct Region {
     head: Cell<Option<NonNull<Block>>>,
+    /// Whether what is freed is overwritten with zeros.
+    wiping: bool,
 }
 
-/// Where a region stands: a block and its bytes in use. `None` before the first block.
-type Position = Option<(NonNull<Block>, usize)>;
+/// Where a region stands. `None` before the first block.
+type Position = Option<Place>;
+
+/// The newest block, its bytes in use, and the block before it.
+#[derive(Clone, Copy)]
+struct Place {
+    head: NonNull<Block>,
+    used: usize,
+    older: Option<NonNull<Block>>,
+}
 
 impl Region {
-    pub(crate) const fn new() -> Region {
-        Region { head: Cell::new(None) }
+    pub(crate) const fn new(wiping: bool) -> Region {
+        Region { head: Cell::new(None), wiping }
     }
 
     /// Memory for `layout`, valid until the region is reset below it.
@@ -60,38 +73,31 @@ impl Region {
                 NonZero::new(layout.align()).unwrap_or(NonZero::<usize>::MIN),
             );
         }
-        loop {
-            if let Some(memory) = self.head.get().and_then(|head| bump(head, layout)) {
+        if let Some(head) = self.head.get() {
+            if let Some(memory) = bump(head, layout) {
                 return memory;
             }
-            self.add_block(layout);
+            if layout.size() > OWN_BLOCK {
+                // SAFETY: blocks on the stack are initialised and live.
+                let older = unsafe { &head.as_ref().older };
+                let own = add_block(layout, older.get(), 0);
+                older.set(Some(own));
+                return first_in(own, layout);
+            }
         }
-    }
-
-    /// Puts a block on the stack that has room for `layout`.
-    #[cold]
-    fn add_block(&self, layout: Layout) {
-        let older = self.head.get();
         // SAFETY: blocks on the stack are initialised and live.
-        let next = older.map_or(FIRST, |older| unsafe { older.as_ref() }.size.saturating_mul(2).min(LARGEST));
-        let needed =
-            (layout.size().checked_add(layout.align())).and_then(|sum| sum.checked_add(size_of::<Block>()));
-        let block = needed
-            .and_then(|needed| Layout::from_size_align(needed.max(next), ALIGN).ok())
-            .unwrap_or_else(|| panic!("a value of {} bytes is too big for any memory", layout.size()));
-        // Outside of any scope: what is allocated here lives as long as the arena's handle.
-        // SAFETY: the size is not zero.
-        let memory = outside_arena(|| unsafe { alloc(block) }).cast::<Block>();
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(block) };
-        let header = Block { older, size: block.size(), used: Cell::new(size_of::<Block>()) };
-        // SAFETY: the memory is new, big and aligned enough.
-        unsafe { memory.write(header) };
-        self.head.set(Some(memory));
+        let last = self.head.get().map_or(FIRST / 2, |head| unsafe { head.as_ref() }.size);
+        let block = add_block(layout, self.head.get(), last.saturating_mul(2).min(LARGEST));
+        self.head.set(Some(block));
+        first_in(block, layout)
     }
 
     fn position(&self) -> Position {
-        // SAFETY: blocks on the stack are initialised and live.
-        self.head.get().map(|head| (head, unsafe { head.as_ref() }.used.get()))
+        self.head.get().map(|head| {
+            // SAFETY: blocks on the stack are initialised and live.
+            let block = unsafe { head.as_ref() };
+            Place { head, used: block.used.get(), older: block.older.get() }
+        })
     }
 
     /// Goes back to a position at which the region was before.
@@ -100,37 +106,92 @@ impl Region {
     ///
     /// Nothing that was allocated since may be used any more, and the region must not have been below that position since.
     unsafe fn reset_to(&self, position: Position) {
-        let target = position.map(|(block, _)| block);
-        while let Some(head) = self.head.get().filter(|&head| Some(head) != target) {
-            // SAFETY: passed on: nothing in the block is used any more.
-            self.head.set(unsafe { free(head) });
-        }
-        if let Some((block, used)) = position {
-            // SAFETY: the region was at this position, so the block is on the stack still.
-            unsafe { block.as_ref() }.used.set(used);
+        // SAFETY: passed on: nothing in these blocks is used any more, and the block of the position is on the stack still.
+        unsafe {
+            self.head.set(self.free_down_to(self.head.get(), position.map(|place| place.head)));
+            if let Some(place) = position {
+                let block = place.head.as_ref();
+                block.older.set(self.free_down_to(block.older.get(), place.older));
+                self.wipe(place.head, place.used);
+                block.used.set(place.used);
+            }
         }
     }
 
-    /// Frees all blocks but one, which is not a big one, and starts over in it.
-    pub(crate) fn reset(&mut self) {
-        let Some(head) = self.head.get() else { return };
-        // SAFETY: `&mut` says that nothing in the region is borrowed. Blocks on the stack are initialised and live.
-        unsafe {
-            let kept = (head.as_ref().size <= LARGEST).then_some(head);
-            let mut rest = if kept.is_some() { head.as_ref().older } else { Some(head) };
-            while let Some(block) = rest {
-                rest = free(block);
+    /// Frees the blocks of a stack above `last`, and returns that.
+    ///
+    /// # Safety
+    ///
+    /// `last` must be on the stack, unless it is `None`, and nothing in the blocks above may be used any more.
+    unsafe fn free_down_to(
+        &self,
+        mut stack: Option<NonNull<Block>>,
+        last: Option<NonNull<Block>>,
+    ) -> Option<NonNull<Block>> {
+        while let Some(block) = stack.filter(|_| stack != last) {
+            // SAFETY: passed on.
+            unsafe {
+                self.wipe(block, size_of::<Block>());
+                stack = free(block);
             }
-            if let Some(kept) = kept {
-                kept.write(Block {
-                    older: None,
-                    size: kept.as_ref().size,
-                    used: Cell::new(size_of::<Block>()),
-                });
-            }
-            self.head.set(kept);
+        }
+        stack
+    }
+
+    /// Overwrites a block from `from` to what is in use, if the region is to be wiped.
+    ///
+    /// # Safety
+    ///
+    /// Nothing in that range may be used any more.
+    unsafe fn wipe(&self, block: NonNull<Block>, from: usize) {
+        if !self.wiping {
+            return;
+        }
+        // SAFETY: blocks on the stack are initialised and live.
+        let used = unsafe { block.as_ref() }.used.get();
+        for offset in from..used {
+            // SAFETY: inside the block. Volatile, because the compiler may leave out writes to memory that is freed next.
+            unsafe { block.cast::<u8>().add(offset).write_volatile(0) };
         }
     }
+
+    /// Frees all blocks but the newest, and starts over in that.
+    pub(crate) fn reset(&mut self) {
+        let Some(head) = self.head.get() else { return };
+        // SAFETY: `&mut` says that nothing in the region is borrowed. A first block may be as big as its first value was.
+        unsafe {
+            let kept = head.as_ref().size <= LARGEST;
+            let place = Place { head, used: size_of::<Block>(), older: None };
+            self.reset_to(kept.then_some(place));
+        }
+    }
+}
+
+/// A new block in front of `older` that has room for `layout`, and at least `size` bytes.
+#[cold]
+fn add_block(layout: Layout, older: Option<NonNull<Block>>, size: usize) -> NonNull<Block> {
+    let needed =
+        (layout.size().checked_add(layout.align())).and_then(|sum| sum.checked_add(size_of::<Block>()));
+    let block = needed
+        .and_then(|needed| Layout::from_size_align(needed.max(size), ALIGN).ok())
+        .unwrap_or_else(|| panic!("a value of {} bytes is too big for any memory", layout.size()));
+    // Outside of any scope: what is allocated here lives as long as the arena's handle. Unlike a scope of its own this works
+    // below any number of scopes.
+    let thread = thread::current();
+    let suspended = thread.suspend();
+    // SAFETY: the size is not zero.
+    let memory = unsafe { alloc(block) }.cast::<Block>();
+    thread.leave(suspended);
+    let Some(memory) = NonNull::new(memory) else { handle_alloc_error(block) };
+    let header = Block { older: Cell::new(older), size: block.size(), used: Cell::new(size_of::<Block>()) };
+    // SAFETY: the memory is new, big and aligned enough.
+    unsafe { memory.write(header) };
+    memory
+}
+
+/// The first value of a block that was made for it.
+fn first_in(block: NonNull<Block>, layout: Layout) -> NonNull<u8> {
+    bump(block, layout).unwrap_or_else(|| unreachable!("a new block has room for the value it was made for"))
 }
 
 impl Drop for Region {
@@ -162,6 +223,7 @@ unsafe fn free(block: NonNull<Block>) -> Option<NonNull<Block>> {
     // SAFETY: by contract the block is initialised and this is the layout it was allocated with.
     unsafe {
         let Block { older, size, .. } = block.read();
+        let older = older.get();
         dealloc(block.as_ptr().cast(), Layout::from_size_align_unchecked(size, ALIGN));
         older
     }

@@ -106,6 +106,66 @@ fn handles_made_in_a_scope_pin_no_chunk() {
 }
 
 #[test]
+fn handles_below_many_scopes_pin_no_chunk_either() {
+    fn nested(depth: usize, f: &mut dyn FnMut()) {
+        if depth == 0 { f() } else { with_request_arena(|| nested(depth - 1, f)) }
+    }
+    let _alone = alone();
+    set_mode(Mode::Arena);
+    for depth in [1, 31, 32, 33, 40] {
+        let before = stats();
+        let arena = RequestArena::new();
+        nested(depth, &mut || assert_eq!(arena.alloc_str("below"), "below"));
+        assert_eq!(stats().escaped_blocks, before.escaped_blocks, "{depth} scopes");
+    }
+}
+
+#[test]
+fn big_and_small_values_in_turn_lose_no_room() {
+    let _alone = alone();
+    set_mode(Mode::Standard);
+    let before = stats().backing.bytes;
+    let mut arena = RequestArena::new();
+    let mut scope = arena.scope();
+    let small: Vec<&mut [u8]> = (0..100u8)
+        .map(|round| {
+            let mut checkpoint = scope.checkpoint();
+            checkpoint.scope().alloc_slice_copy(&[0xFFu8; 9_000]);
+            drop(checkpoint);
+            scope.alloc_slice_copy(&[0xEEu8; 17_000]);
+            scope.alloc_slice_copy(&[round; 10])
+        })
+        .collect();
+    let held = stats().backing.bytes - before;
+    assert!(held < 1_800_000, "{held}");
+    assert!(small.iter().enumerate().all(|(round, block)| block.iter().all(|&byte| byte == round as u8)));
+    set_mode(Mode::Arena);
+}
+
+#[test]
+fn handles_of_a_wiping_arena_leave_nothing() {
+    let _alone = alone();
+    for wiping in [true, false] {
+        let mut arena = RequestArena::builder().zero_freed(wiping).build();
+        arena.alloc(0u64);
+        let secret = arena.alloc_slice_copy(&[0x5Cu8; 200]).as_ptr();
+        arena.reset();
+        // The block is kept, to be handed out again.
+        let memory = std::fs::File::open("/proc/self/mem").expect("Linux");
+        let mut found = vec![0u8; 200];
+        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut found, secret.addr() as u64)
+            .expect("readable");
+        assert_eq!(found.contains(&0x5C), !wiping);
+        let mut checkpoint = arena.checkpoint();
+        let secret = checkpoint.scope().alloc_slice_copy(&[0x6Du8; 100]).as_ptr().addr();
+        checkpoint.reset_to();
+        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut found[..100], secret as u64)
+            .expect("readable");
+        assert_eq!(found[..100].contains(&0x6D), !wiping);
+    }
+}
+
+#[test]
 fn a_panic_while_a_slice_is_filled_leaves_the_arena_usable() {
     in_each_mode(|| {
         let arena = RequestArena::new();
