@@ -102,6 +102,7 @@ fn lines_tell_what_happened() {
     let warnings: Vec<&String> =
         lines.iter().filter(|line| line.starts_with("shockwave: warning ")).collect();
     assert_eq!(warnings.len(), 2, "{lines:#?}");
+    assert_eq!(names(warnings[0], "warning"), ["heap", "escaped_percent"]);
     assert!((6..=100).contains(&field(warnings[0], "escaped_percent")), "{lines:#?}");
     // 64 MiB were freed, more than what stays cached.
     let purges: Vec<&String> = lines.iter().filter(|line| line.starts_with("shockwave: purge ")).collect();

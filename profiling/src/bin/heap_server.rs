@@ -90,6 +90,7 @@ async fn heap() -> Json<Counters> {
         pinned_bytes: own.pinned_bytes,
         resident_bytes: own.resident_bytes,
         arena_bytes: own.arena_bytes,
+        outside_bytes: own.pretenured_bytes,
         arenas_closed: own.arenas_closed,
     })
 }

@@ -24,6 +24,8 @@ pub struct Counters {
     pub resident_bytes: u64,
     /// Bytes bumped in arenas that are closed.
     pub arena_bytes: u64,
+    /// Bytes of small objects allocated in an arena's scope that went to the slab instead.
+    pub outside_bytes: u64,
     /// Arenas closed.
     pub arenas_closed: u64,
 }

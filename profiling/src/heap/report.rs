@@ -21,6 +21,8 @@ committed: what Shockwave may write to past the system heap, its own tables incl
 live: bytes of blocks in use there when the load has ended; the stored users are among them, and the more requests
   there were the more users there are.
 resident: with the records that dhat keeps of each live block.
+arena: bytes that arenas were bumped through; to the slab: of small objects that a scope sent there, because their sizes
+  tend to outlive requests. What new arenas leave to the slab while too many chunks are kept is in neither.
 called by: the function of the server; empty if it is none, or the one that allocates.";
 
 /// All tables.
@@ -49,7 +51,7 @@ fn figures(runs: &[Run]) -> Table {
     let title = std::iter::once("").chain(runs.iter().map(|run| run.mode));
     table.load_style(UTF8_FULL_CONDENSED).set_header(title);
     type Figure = (&'static str, fn(&Run) -> String);
-    let rows: [Figure; 12] = [
+    let rows: [Figure; 13] = [
         ("requests", |run| run.requests.to_string()),
         ("system heap: blocks/request", |run| per_request(run, |counters| counters.total_blocks, 2)),
         ("system heap: bytes/request", |run| per_request(run, |counters| counters.total_bytes, 0)),
@@ -64,6 +66,9 @@ fn figures(runs: &[Run]) -> Table {
         ("process: resident", |run| kibibytes(run.after.resident_bytes)),
         ("Shockwave: arenas/request", |run| per_request(run, |counters| counters.arenas_closed, 2)),
         ("Shockwave: arena bytes/request", |run| per_request(run, |counters| counters.arena_bytes, 0)),
+        ("Shockwave: bytes/request to the slab", |run| {
+            per_request(run, |counters| counters.outside_bytes, 0)
+        }),
     ];
     for (name, figure) in rows {
         table.add_row(std::iter::once(name.to_owned()).chain(runs.iter().map(figure)));
