@@ -41,8 +41,8 @@ const RECHECK_MAX: u32 = 1 << 15;
 const RECHECK_SOON: u32 = 1 << 5;
 
 /// Arenas that are diverted after one from which something escaped while pinned chunks are too many: at first, and at most.
-const PENALTY_MIN: u32 = 1 << 6;
-const PENALTY_MAX: u32 = 1 << 16;
+const PENALTY_MIN: u32 = 1 << 3;
+const PENALTY_MAX: u32 = 1 << 10;
 
 /// A tracked arena that has allocated this much is not representative any more.
 const TRACKED_MAX: u32 = 10_000;
@@ -179,25 +179,32 @@ impl Tenure {
     pub(crate) fn note_escapes(&self, full: bool) {
         self.escaped.set(true);
         if full {
-            let penalty = self.penalty.get().saturating_mul(4).clamp(PENALTY_MIN, PENALTY_MAX);
+            let penalty = self.penalty.get().saturating_mul(2).clamp(PENALTY_MIN, PENALTY_MAX);
             self.penalty.set(penalty);
             self.diverted.set(penalty);
         }
     }
 
-    /// Whether the next arena is to be diverted, while pinned chunks are too many. Arenas from which nothing escapes
-    /// are not: it is not they that pin.
-    pub(crate) fn diverts(&self) -> bool {
-        let left = self.diverted.get();
-        self.diverted.set(left.saturating_sub(1));
-        if left == 0 {
-            self.penalty.set(self.penalty.get().saturating_sub(1));
+    /// How the next arena begins while pinned chunks are too many; `None` if it is to be diverted.
+    ///
+    /// Only arenas from which something escapes are followed by diverted ones. Those that are not diverted then are tracked,
+    /// and one survivor is enough to send its size outside, so that soon nothing escapes any more.
+    #[cold]
+    pub(crate) fn start_pressed(&self) -> Option<Start> {
+        let (left, penalty) = (self.diverted.get(), self.penalty.get());
+        if left > 0 {
+            self.diverted.set(left - 1);
+            return None;
         }
-        left > 0
+        self.penalty.set(penalty.saturating_sub(1));
+        // This is no time for trials.
+        let ordinary = penalty == 0 && self.start() == Start::Ordinary;
+        Some(if ordinary { Start::Ordinary } else { Start::Tracked })
     }
 
-    /// Learns from a tracked arena that ended, with survivors if `survived`. `pressed`: pinned chunks are many.
-    pub(crate) fn learn(&self, tracker: &Tracker, survived: bool, pressed: bool) {
+    /// Learns from a tracked arena that ended, with survivors if `survived`. `pressed`: pinned chunks are many; `full`:
+    /// they are too many, and any survivor is reason enough.
+    pub(crate) fn learn(&self, tracker: &Tracker, survived: bool, pressed: bool, full: bool) {
         let ratio = if pressed { RATIO_PRESSED } else { RATIO };
         let (mut changed, mut soon) = (false, false);
         for size in 0..SIZES {
@@ -214,10 +221,10 @@ impl Tenure {
                 self.survivors[size].set(self.survivors[size].get() / 2);
             }
             let (allocs, survivors) = self.add_evidence(size, allocs, left);
-            if !outside && left > 0 && survivors * ratio >= allocs {
+            if !outside && left > 0 && (full || survivors * ratio >= allocs) {
                 self.set_outside(size, true);
                 changed = true;
-            } else if outside && tracker.recheck.get() && left == 0 {
+            } else if outside && tracker.recheck.get() && left == 0 && !pressed {
                 if survivors == 0 {
                     self.set_outside(size, false);
                 } else {
@@ -312,6 +319,11 @@ impl Tracker {
         self.total.set(0);
         self.recheck.set(recheck);
         self.shrunk_count.set(0);
+    }
+
+    /// Whether sizes outside are inside for once.
+    pub(crate) fn is_recheck(&self) -> bool {
+        self.recheck.get()
     }
 
     /// Whether a block of `size` bytes belongs outside while this tracker looks on.

@@ -7,7 +7,7 @@ use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
 use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
-use crate::tenure::Start;
+use crate::tenure::{Start, Tracker};
 use crate::{escape, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
@@ -178,11 +178,15 @@ impl Thread {
         if !startup::pretenures() {
             return;
         }
-        if chunk::pressure() == Pressure::Full && heap.tenure.diverts() {
+        let start = if chunk::pressure() < Pressure::Full {
+            heap.tenure.start()
+        } else if let Some(start) = heap.tenure.start_pressed() {
+            start
+        } else {
             arena.divert(Diverted::ByWaste);
             return;
-        }
-        match heap.tenure.start() {
+        };
+        match start {
             Start::Ordinary => {}
             Start::Tracked => arena.track(false),
             Start::Recheck => arena.track(true),
@@ -261,14 +265,18 @@ impl Thread {
         if let Some(recorder) = arena.take_recorder() {
             escape::closed(recorder, self);
         }
+        // What escapes while everything is tried inside again was to be expected.
+        let trial = arena.tracker().is_some_and(Tracker::is_recheck);
         arena.end_tracking(|tracker| {
             if let Some(heap) = self.attached() {
-                heap.tenure.learn(tracker, closed.escaped > 0, chunk::pressure() > Pressure::Low);
+                let pressure = chunk::pressure();
+                let (pressed, full) = (pressure > Pressure::Low, pressure == Pressure::Full);
+                heap.tenure.learn(tracker, closed.escaped > 0, pressed, full);
             }
         });
         match self.attached() {
             Some(heap) => {
-                if closed.escaped > 0 {
+                if closed.escaped > 0 && !trial {
                     heap.tenure.note_escapes(chunk::pressure() == Pressure::Full);
                 }
                 heap.counters.arena_allocs.add(allocs);
