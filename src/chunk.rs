@@ -513,6 +513,11 @@ impl Arena {
         self.recorder.get()
     }
 
+    /// Where it began in a chunk with survivors of others, and how many; 0 if it did not.
+    pub(crate) fn began(&self) -> (usize, u64) {
+        (self.floor.get(), self.inherited.get().1)
+    }
+
     /// Ends the recording, if there is any.
     pub(crate) fn take_recorder(&self) -> Option<Recorder> {
         self.recorder.take()

@@ -9,11 +9,12 @@
 
 use core::alloc::Layout;
 use core::fmt;
+use core::hash::BuildHasherDefault;
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::hash::DefaultHasher;
 
-use crate::sync::{AtomicU64, Ordering};
-use crate::thread::Thread;
+use crate::sync::{AtomicU64, Lock, Ordering};
+use crate::thread::{self, Thread};
 
 /// Frames of a call stack that are kept, those of the allocator itself included.
 const FRAMES: usize = 48;
@@ -28,8 +29,9 @@ static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// Traces one in `every` arenas from now on, in all threads; 0 traces none.
 ///
-/// A traced arena is slow: some microseconds for each allocation, for its call stack. Needs [`Mode::Arena`](crate::Mode::Arena). The
-/// environment variable `SHOCKWAVE_ESCAPES=N` does the same from the start.
+/// A traced arena is slow: some microseconds for each allocation, for its call stack. It holds what pretenuring would place in
+/// the slab, so that it is seen. Needs [`Mode::Arena`](crate::Mode::Arena). The environment variable `SHOCKWAVE_ESCAPES=N` does the
+/// same from the start.
 pub fn trace_escapes(every: u64) {
     EVERY.store(every, Ordering::Relaxed);
 }
@@ -51,12 +53,17 @@ struct Recorded(HashMap<usize, (usize, Stack)>);
 /// Instruction pointers, innermost first.
 type Stack = Box<[usize]>;
 
-/// Runs `f` with no arena entered.
-fn outside<R>(thread: &Thread, f: impl FnOnce() -> R) -> R {
+/// Runs `f` with no arena entered, unless this thread is at it already: a backing allocator that `f` calls may come back with
+/// scopes of its own, and finds the table locked or a recorder in use.
+fn apart<R>(thread: &Thread, f: impl FnOnce() -> R) -> Option<R> {
+    if thread.tracing.replace(true) {
+        return None;
+    }
     let suspended = thread.suspend();
     let result = f();
     thread.leave(suspended);
-    result
+    thread.tracing.set(false);
+    Some(result)
 }
 
 /// A recorder, if the arena that is being opened is to be traced.
@@ -66,13 +73,13 @@ pub(crate) fn recorder_for_next_arena(thread: &Thread) -> Option<Recorder> {
     if every == 0 || !OPENED.fetch_add(1, Ordering::Relaxed).is_multiple_of(every) {
         return None;
     }
-    Some(Recorder(outside(thread, || Box::into_raw(Box::default()))))
+    apart(thread, || Recorder(Box::into_raw(Box::default())))
 }
 
 /// Notes a block that was allocated in a traced arena.
 #[cold]
 pub(crate) fn allocated(recorder: Recorder, thread: &Thread, block: *const u8, layout: Layout) {
-    outside(thread, || {
+    apart(thread, || {
         let mut frames = [0usize; FRAMES];
         let mut count = 0;
         // SAFETY: only `resolve` in other threads must be kept out, and it is not called by code that this interrupts:
@@ -93,34 +100,58 @@ pub(crate) fn allocated(recorder: Recorder, thread: &Thread, block: *const u8, l
 #[cold]
 pub(crate) fn freed(recorder: Recorder, thread: &Thread, block: *const u8) {
     // SAFETY: as in `allocated`.
-    outside(thread, || drop(unsafe { &mut (*recorder.0).0 }.remove(&block.addr())));
+    apart(thread, || drop(unsafe { &mut (*recorder.0).0 }.remove(&block.addr())));
 }
 
-/// A traced arena has ended: what is left has escaped.
+/// A traced arena has ended: what is left has escaped, if `escaped` blocks have, which is the count of the chunks.
+///
+/// The arena began at address `begin` in a chunk with `inherited` survivors of others; both are 0 if it did not.
 #[cold]
-pub(crate) fn closed(recorder: Recorder, thread: &Thread) {
-    outside(thread, || {
-        // SAFETY: it was made by `recorder_for_next_arena`, and the arena has let it go.
-        let recorded = unsafe { Box::from_raw(recorder.0) };
-        let mut survivors: HashMap<usize, u64> = HashMap::new();
-        for address in recorded.0.keys() {
-            *survivors.entry(address / CHUNK as usize).or_default() += 1;
-        }
-        let mut table = table();
+pub(crate) fn closed(recorder: Recorder, thread: &Thread, escaped: u64, begin: usize, inherited: u64) {
+    // SAFETY: it was made by `recorder_for_next_arena`, and the arena has let it go.
+    let recorded = unsafe { Box::from_raw(recorder.0) };
+    apart(thread, || {
+        let mut table = TABLE.lock();
         table.arenas += 1;
+        if escaped == 0 {
+            return;
+        }
+        let mut chunks: HashMap<usize, Shares> = HashMap::new();
         for (address, (size, stack)) in recorded.0 {
-            let site = table.sites.entry(stack).or_default();
+            let site = table.sites.entry(stack.clone()).or_default();
             site.count += 1;
             site.bytes += size as u64;
-            site.pinned_bytes += CHUNK / survivors.get(&(address / CHUNK as usize)).copied().unwrap_or(1);
+            let shares = chunks.entry(address / CHUNK as usize).or_default();
+            shares.known += 1;
+            *shares.by_stack.entry(stack).or_default() += 1;
+        }
+        for (chunk, shares) in chunks {
+            if chunk == begin / CHUNK as usize {
+                table.chunks.entry(chunk).or_default().add(shares, inherited);
+            } else if let Some(before) = table.chunks.insert(chunk, shares) {
+                // The page has been empty since.
+                before.settle(&mut table.sites);
+            }
         }
     });
 }
 
-#[derive(Default)]
+type Sites = HashMap<Stack, Sums, BuildHasherDefault<DefaultHasher>>;
+
 struct Table {
     arenas: u64,
-    sites: HashMap<Stack, Sums>,
+    /// Sums by call stack; pinned bytes without those of `chunks`.
+    sites: Sites,
+    /// Chunks by page number, in which later arenas may leave survivors, too.
+    chunks: HashMap<usize, Shares, BuildHasherDefault<DefaultHasher>>,
+}
+
+impl Table {
+    const EMPTY: Table = Table {
+        arenas: 0,
+        sites: HashMap::with_hasher(BuildHasherDefault::new()),
+        chunks: HashMap::with_hasher(BuildHasherDefault::new()),
+    };
 }
 
 #[derive(Clone, Copy, Default)]
@@ -130,9 +161,49 @@ struct Sums {
     pinned_bytes: u64,
 }
 
-fn table() -> MutexGuard<'static, Table> {
-    static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
-    TABLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Survivors of traced arenas in a chunk.
+#[derive(Default)]
+struct Shares {
+    by_stack: HashMap<Stack, u64>,
+    known: u64,
+    /// Most survivors that are known to have been there at once, those of arenas that are not traced included.
+    most: u64,
+}
+
+impl Shares {
+    /// Adds what another arena left in the chunk, in which `inherited` survivors were before.
+    fn add(&mut self, other: Shares, inherited: u64) {
+        self.known += other.known;
+        self.most = self.most.max(inherited + other.known);
+        for (stack, count) in other.by_stack {
+            *self.by_stack.entry(stack).or_default() += count;
+        }
+    }
+
+    /// Adds the chunk's bytes to the sites, in proportion to survivors.
+    fn settle(&self, sites: &mut Sites) {
+        for (stack, count) in &self.by_stack {
+            if let Some(site) = sites.get_mut(stack) {
+                site.pinned_bytes += CHUNK * count / self.known.max(self.most).max(1);
+            }
+        }
+    }
+}
+
+/// Who holds it allocates, so that all other locks of the crate nest in it.
+static TABLE: Lock<Table> = Lock::new(Table::EMPTY);
+
+/// Takes the lock of this module, before a fork.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(TABLE.lock());
+}
+
+/// # Safety
+///
+/// [`lock_for_fork`] must have been called before the fork.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: passed on.
+    unsafe { TABLE.force_unlock() };
 }
 
 /// Call stacks whose blocks were alive when their arena ended, by the bytes that they pin. Made by [`escape_report`].
@@ -151,11 +222,13 @@ pub struct EscapeReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EscapeSite {
-    /// Blocks that escaped. Blocks that another thread freed before their arena ended are among them.
+    /// Blocks that escaped. Blocks that were freed before their arena ended, but by another thread or while it was not
+    /// entered, are among them if anything else escaped from it.
     pub count: u64,
     /// Bytes that were asked for.
     pub bytes: u64,
-    /// Bytes of chunks that they kept when their arena ended: 64 KiB each, shared by the survivors in it.
+    /// Bytes of chunks that they have kept: 64 KiB each, shared by the survivors in it, those of later arenas that go on in the
+    /// chunk included. What has been freed since is not taken off.
     pub pinned_bytes: u64,
     /// The call stack, innermost first, from the first function outside of the allocator and the standard library.
     pub frames: Vec<EscapeFrame>,
@@ -177,11 +250,11 @@ pub struct EscapeFrame {
 ///
 /// Names need symbols, lines need debug information (`debug = 1` in the profile). Takes milliseconds and more: it reads them.
 pub fn escape_report() -> EscapeReport {
-    crate::outside_arena(|| {
+    let report = apart(thread::current(), || {
         let (arenas, sites) = {
-            let table = table();
-            let sites: Vec<(Stack, Sums)> =
-                table.sites.iter().map(|(stack, sums)| (stack.clone(), *sums)).collect();
+            let table = TABLE.lock();
+            let mut sites = table.sites.clone();
+            table.chunks.values().for_each(|shares| shares.settle(&mut sites));
             (table.arenas, sites)
         };
         let mut known: HashMap<usize, Vec<EscapeFrame>> = HashMap::new();
@@ -199,12 +272,13 @@ pub fn escape_report() -> EscapeReport {
             .collect();
         sites.sort_by_key(|site| std::cmp::Reverse((site.pinned_bytes, site.bytes)));
         EscapeReport { arenas, sites }
-    })
+    });
+    report.unwrap_or(EscapeReport { arenas: 0, sites: Vec::new() })
 }
 
 /// Forgets what the report is made of.
 pub fn clear_escape_report() {
-    crate::outside_arena(|| *table() = Table::default());
+    apart(thread::current(), || *TABLE.lock() = Table::EMPTY);
 }
 
 /// The functions at an instruction pointer: several if some are inlined, innermost first.

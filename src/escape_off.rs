@@ -25,6 +25,13 @@ pub(crate) fn freed(recorder: Recorder, _thread: &Thread, _block: *const u8) {
     match recorder {}
 }
 
-pub(crate) fn closed(recorder: Recorder, _thread: &Thread) {
+pub(crate) fn closed(recorder: Recorder, _thread: &Thread, _escaped: u64, _begin: usize, _inherited: u64) {
     match recorder {}
 }
+
+pub(crate) fn lock_for_fork() {}
+
+/// # Safety
+///
+/// None: there is no lock.
+pub(crate) unsafe fn unlock_after_fork() {}

@@ -5,7 +5,7 @@
 //! the child may allocate and free. Heaps of threads that do not exist there stay as they are; blocks of theirs that the child
 //! frees wait in their mailboxes.
 
-use crate::{chunk, mid, space};
+use crate::{chunk, escape, mid, space};
 
 /// Registers the handlers. Called once.
 #[cfg(all(unix, not(miri)))]
@@ -20,6 +20,7 @@ pub(crate) fn register() {
 }
 
 extern "C" fn before() {
+    escape::lock_for_fork();
     chunk::lock_for_fork();
     mid::lock_for_fork();
     space::lock_for_fork();
@@ -31,5 +32,6 @@ extern "C" fn after() {
         space::unlock_after_fork();
         mid::unlock_after_fork();
         chunk::unlock_after_fork();
+        escape::unlock_after_fork();
     }
 }

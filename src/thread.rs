@@ -77,6 +77,8 @@ pub(crate) struct Thread {
     serial: Cell<u64>,
     frames: [Cell<Frame>; DEPTH_MAX + 1],
     outbox: Outbox,
+    /// Whether it is at work for the call stacks of escapes; arenas that are opened meanwhile are not traced.
+    pub(crate) tracing: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,6 +144,7 @@ impl Thread {
             serial: Cell::new(0),
             frames: [const { Cell::new(Frame { arena: ptr::null(), serial: 0 }) }; DEPTH_MAX + 1],
             outbox: Outbox::new(),
+            tracing: Cell::new(false),
         }
     }
 

@@ -67,4 +67,31 @@ fn planted_escapes_are_named_and_counted() {
     assert_eq!(report.sites.iter().map(|site| site.count).sum::<u64>(), 5, "{report}");
     assert!(stats().escaped_blocks >= before + 5);
     drop(kept);
+
+    // What is freed before the arena ends has not escaped, wherever that happens.
+    clear_escape_report();
+    trace_escapes(1);
+    let arena = RequestArena::new();
+    let (here, there) = arena.run(|| (black_box(vec![1u8; 100]), black_box(vec![2u8; 100])));
+    drop(here);
+    std::thread::spawn(move || drop(there)).join().expect("no panic");
+    assert_eq!(arena.close().escaped_blocks, 0);
+    assert!(escape_report().sites.is_empty(), "{}", escape_report());
+
+    // Arenas that go on in a chunk with survivors pin it once. The last one may still be in use.
+    let before = stats().pinned_bytes;
+    let kept: Vec<Vec<u8>> = (0..1000)
+        .map(|number| {
+            with_request_arena(|| {
+                let _garbage = black_box(vec![0u8; 500]);
+                if number % 4 == 0 { black_box(vec![1u8; 100]) } else { Vec::new() }
+            })
+        })
+        .collect();
+    trace_escapes(0);
+    let (report, chunk) = (escape_report(), 64 << 10);
+    let pinned: u64 = report.sites.iter().map(|site| site.pinned_bytes).sum();
+    let real = stats().pinned_bytes - before;
+    assert!(real >= 2 * chunk && pinned + chunk >= real && pinned <= real + chunk, "{real}: {report}");
+    drop(kept);
 }

@@ -171,7 +171,9 @@ impl Thread {
     /// Decides how an arena begins.
     #[inline]
     fn prepare(&self, arena: &'static Arena, heap: &Heap) {
-        if let Some(recorder) = escape::recorder_for_next_arena(self) {
+        if !self.tracing.get()
+            && let Some(recorder) = escape::recorder_for_next_arena(self)
+        {
             arena.record(recorder);
             return;
         }
@@ -260,10 +262,11 @@ impl Thread {
         }
         let (bypassed, outside) = (arena.bypassed(), arena.outside.get());
         let allocs = arena.allocs.get() - arena.past_allocs.replace(arena.allocs.get());
+        let (begin, inherited) = arena.began();
         // SAFETY: the caller holds the arena, nobody has it entered, and leaving has folded its cursor.
         let closed = unsafe { arena.close(keep, |page| self.give_page(page)) };
         if let Some(recorder) = arena.take_recorder() {
-            escape::closed(recorder, self);
+            escape::closed(recorder, self, closed.escaped, begin, inherited);
         }
         // What escapes while everything is tried inside again was to be expected.
         let trial = arena.tracker().is_some_and(Tracker::is_recheck);
