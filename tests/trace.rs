@@ -30,12 +30,15 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static GLOBAL: Counted = Counted(Shockwave::new().with_pretenuring(false));
 
-/// What the child does: 25 arenas on one thread, each with one block that escapes and one object that is too big; and a
-/// run of pages that is purged.
-fn work() {
+/// What the child does: 25 arenas on one thread, each with one block that escapes, one object that is too big and `garbage`
+/// blocks that die with it; and a run of pages that is purged.
+fn work(garbage: usize) {
     for round in 0..25 {
         let arena = RequestArena::new();
-        let kept = arena.run(|| (format!("request {round}"), vec![1u8; 100_000]));
+        let kept = arena.run(|| {
+            (0..garbage).for_each(|_| drop(black_box(Box::new(round))));
+            (format!("request {round}"), vec![1u8; 100_000])
+        });
         let asked = ASKED.load(Ordering::Relaxed);
         drop(arena);
         assert_eq!(
@@ -52,12 +55,16 @@ fn work() {
     assert_eq!(ASKED.load(Ordering::Relaxed), asked, "a purge, and the line about it, allocates");
 }
 
-/// Standard error of a run of `work` with `SHOCKWAVE_TRACE` set to `value`.
+/// Standard error of a run of `work` without garbage, with `SHOCKWAVE_TRACE` set to `value`.
 fn trace(value: &str) -> Vec<String> {
+    trace_with(value, "0")
+}
+
+fn trace_with(value: &str, garbage: &str) -> Vec<String> {
     let output = Command::new(std::env::current_exe().expect("a path"))
         .args(["--exact", "lines_tell_what_happened", "--nocapture", "--test-threads=1"])
         .env("SHOCKWAVE_TRACE", value)
-        .env("TRACE_CHILD", "1")
+        .env("TRACE_CHILD", garbage)
         .env_remove("SHOCKWAVE_MODE")
         .output()
         .expect("the child starts");
@@ -83,8 +90,8 @@ fn names<'line>(line: &'line str, event: &str) -> Vec<&'line str> {
 
 #[test]
 fn lines_tell_what_happened() {
-    if std::env::var_os("TRACE_CHILD").is_some() {
-        return work();
+    if let Ok(garbage) = std::env::var("TRACE_CHILD") {
+        return work(garbage.parse().expect("a number"));
     }
     assert_eq!(trace("0"), [""; 0]);
 
@@ -104,6 +111,10 @@ fn lines_tell_what_happened() {
     assert_eq!(warnings.len(), 2, "{lines:#?}");
     assert_eq!(names(warnings[0], "warning"), ["heap", "escaped_percent"]);
     assert!((6..=100).contains(&field(warnings[0], "escaped_percent")), "{lines:#?}");
+    // One of 40 is not.
+    let quiet = trace_with("10", "39");
+    assert!(quiet.iter().any(|line| line.starts_with("shockwave: arenas ")), "{quiet:#?}");
+    assert!(quiet.iter().all(|line| !line.starts_with("shockwave: warning ")), "{quiet:#?}");
     // 64 MiB were freed, more than what stays cached.
     let purges: Vec<&String> = lines.iter().filter(|line| line.starts_with("shockwave: purge ")).collect();
     purges.iter().for_each(|line| assert_eq!(names(line, "purge"), ["bytes", "kept"]));
