@@ -6,8 +6,11 @@ use crate::blocks::{Block, Random, below};
 use crate::process::Stopwatch;
 use crate::{Clock, Sample};
 
-/// Blocks that are live at once.
+/// Blocks that are live at once, about.
 const LIVE: usize = 300;
+
+/// The fewest and the most that they become in between.
+const BOUNDS: [usize; 2] = [LIVE * 3 / 4, LIVE * 5 / 4];
 
 /// The largest size, in bytes.
 const MAX_SIZE: usize = 200;
@@ -18,7 +21,7 @@ const THREADS: usize = 4;
 /// Operations between two looks at the clock.
 const OPERATIONS: usize = 1000;
 
-/// One operation: with 300 live blocks of 8 to 200 B, a random one is freed, another one is made, or a random one
+/// One operation: with some 300 live blocks of 8 to 200 B, a random one is freed, another one is made, or a random one
 /// becomes larger or smaller, each as likely as the others. After random actions of talc's benchmarks (Beaumont),
 /// where they are counted in 200 ms.
 pub fn one_thread(clock: &Clock) -> Sample {
@@ -59,7 +62,7 @@ struct Actions {
 impl Actions {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let mut blocks = Vec::with_capacity(2 * LIVE);
+        let mut blocks = Vec::with_capacity(BOUNDS[1]);
         blocks.extend((0..LIVE).map(|_| Block::new(size(random.bits()))));
         Self { blocks, random }
     }
@@ -70,9 +73,9 @@ impl Actions {
         let bits = self.random.bits();
         let place = below(bits, self.blocks.len());
         match bits % 3 {
-            // Too few or too many become less likely, not impossible.
-            0 if self.blocks.len() < 2 * LIVE => self.blocks.push(Block::new(size(self.random.bits()))),
-            1 if self.blocks.len() > LIVE / 2 => drop(self.blocks.swap_remove(place)),
+            // At a bound the third action takes the place of the others.
+            0 if self.blocks.len() < BOUNDS[1] => self.blocks.push(Block::new(size(self.random.bits()))),
+            1 if self.blocks.len() > BOUNDS[0] => drop(self.blocks.swap_remove(place)),
             _ => self.blocks[place].resize(size(self.random.bits())),
         }
         bits
@@ -91,10 +94,13 @@ mod tests {
     #[test]
     fn live_blocks_stay_within_bounds() {
         let mut actions = Actions::new(1);
+        let mut seen = [LIVE; 2];
         for _ in 0..100_000 {
             actions.act();
-            assert!((LIVE / 2..=2 * LIVE).contains(&actions.blocks.len()));
+            let live = actions.blocks.len();
+            seen = [seen[0].min(live), seen[1].max(live)];
         }
+        assert_eq!(seen, BOUNDS);
         assert!(actions.blocks.iter().all(|block| (8..=200).contains(&block.size())));
     }
 }

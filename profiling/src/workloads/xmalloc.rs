@@ -69,9 +69,9 @@ fn run(time: Duration, pairs: usize, sizes: &[usize]) -> Sample {
     watch.stop(state.freed)
 }
 
-/// Hands batches over while `goes_on`.
+/// Hands batches over while `goes_on`, and one at least.
 fn produce(queue: &Queue, sizes: &[usize], mut random: Random, goes_on: impl Fn() -> bool) {
-    while goes_on() {
+    loop {
         let mut state = queue.lock();
         while state.full.len() >= WAITING {
             state = queue.wait(state);
@@ -81,6 +81,9 @@ fn produce(queue: &Queue, sizes: &[usize], mut random: Random, goes_on: impl Fn(
         batch.extend((0..BATCH).map(|_| Block::new(sizes[below(random.bits(), sizes.len())])));
         queue.lock().full.push(batch);
         queue.changed.notify_all();
+        if !goes_on() {
+            break;
+        }
     }
     queue.lock().producers -= 1;
     queue.changed.notify_all();
