@@ -289,15 +289,14 @@ impl Row {
         }
     }
 
-    /// How often it is measured where rows that are short are measured `rounds` times.
+    /// How often it is measured where rows that are short are measured `rounds` times: less often if it takes long or
+    /// its number, about memory, hardly changes from one run to the next.
     pub fn rounds(self, rounds: u32) -> u32 {
         match self {
-            // Their number is about memory and hardly changes from one run to the next, or setup takes long.
-            Row::Burst | Row::BurstNoSurvivors => rounds.min(2),
-            Row::AgedNight => rounds.min(2),
-            Row::Aged | Row::AgedOutside => rounds.min(3),
-            Row::TypicalFragmented | Row::JsonFragmented => rounds.min(3),
-            Row::Escape | Row::InFlight | Row::Threads => rounds.min(3),
+            Row::Burst | Row::BurstNoSurvivors | Row::AgedNight => rounds.div_ceil(4),
+            Row::Aged | Row::AgedOutside => rounds.div_ceil(3),
+            Row::Escape | Row::InFlight | Row::Threads => rounds.div_ceil(2),
+            Row::TypicalFragmented | Row::JsonFragmented => rounds.div_ceil(2),
             _ => rounds,
         }
     }

@@ -14,7 +14,7 @@ pub struct Standing<'a> {
     pub summary: Summary,
     /// Its number: of times the fastest round, of memory the median.
     pub best: f64,
-    /// Its number over that of the best peer; `None` without a peer, or if the peer's is not above 0.
+    /// Its number over that of the best peer; `None` without a peer, of growth, or if the peer's is not above 0.
     pub ratio: Option<f64>,
     /// Whether it is the best peer.
     pub is_best_peer: bool,
@@ -38,7 +38,9 @@ pub fn standings(result: &RowResult) -> Vec<Standing<'_>> {
     let best_peer = peers.min_by(|(_, one), (_, other)| order(one).total_cmp(&order(other))).copied();
     let standing = |(line, summary): (_, Summary)| {
         let best = best_of(&summary);
-        let ratio = best_peer.map(|(_, peer)| best_of(&peer)).filter(|peer| *peer > 0.0);
+        // Growth is next to nothing and would be divided by next to nothing.
+        let has_ratio = result.row.unit() != Unit::KibGrown;
+        let ratio = best_peer.map(|(_, peer)| best_of(&peer)).filter(|peer| has_ratio && *peer > 0.0);
         Standing {
             line,
             summary,
@@ -109,5 +111,12 @@ pub(super) mod tests {
         let [system, mimalloc, _] = &standings(&result)[..] else { panic!("three have numbers") };
         assert_eq!((system.best, system.mark()), (21.0, "best peer"));
         assert_eq!((mimalloc.ratio, mimalloc.mark()), (Some(0.5), ""));
+    }
+
+    #[test]
+    fn growth_has_no_ratio() {
+        assert!(
+            standings(&super::tests::result(Row::Threads)).iter().all(|standing| standing.ratio.is_none())
+        );
     }
 }
