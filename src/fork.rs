@@ -5,21 +5,22 @@
 //! the child may allocate and free. Heaps of threads that do not exist there stay as they are; blocks of theirs that the child
 //! frees wait in their mailboxes.
 
-use crate::{chunk, escape, mid, space};
+use crate::{chunk, escape, mid, scavenge, space, sync};
 
 /// Registers the handlers. Called once.
 #[cfg(all(unix, not(miri)))]
 pub(crate) fn register() {
     // SAFETY: the handlers do nothing but lock and unlock, and live as long as the process.
-    unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+    unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after_in_child)) };
 }
 
 #[cfg(not(all(unix, not(miri))))]
 pub(crate) fn register() {
-    let _ = (before, after);
+    let _ = (before, after, after_in_child);
 }
 
 extern "C" fn before() {
+    scavenge::lock_for_fork();
     escape::lock_for_fork();
     chunk::lock_for_fork();
     mid::lock_for_fork();
@@ -33,5 +34,13 @@ extern "C" fn after() {
         mid::unlock_after_fork();
         chunk::unlock_after_fork();
         escape::unlock_after_fork();
+        scavenge::unlock_after_fork();
     }
+}
+
+extern "C" fn after_in_child() {
+    // Kernels that do not copy the registration do it again.
+    sync::register_fences();
+    scavenge::forget_scavengers();
+    after();
 }

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr;
 
 use crate::remote::{LiveCount, MailLink, RemoteFrees};
-use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// First word of a free block.
 #[repr(transparent)]
@@ -42,20 +42,33 @@ pub(crate) enum Kind {
 /// | fields | first line | second line |
 /// |---|---|---|
 /// | the owner (thread that has the heap, or the arena entered) | reads and writes | reads, takes |
+/// | a visitor of the heap ([`gate`](crate::gate)) | of cold and full pages | of cold and full pages |
 /// | any thread that frees one of its blocks | reads `owner`, `kind`, `block_size` | read-modify-writes |
 /// | statistics | read the atomic fields | read |
 /// | nobody owns it (free run) | under the lock of the space | |
 ///
 /// The atomic fields of the first line are written by the owner alone, with plain loads and stores (`Relaxed`); they
-/// are atomic only so that other threads may look. Invariants of a slab page: blocks in `free` + `used` + remote frees
-/// not yet collected = `carved / block_size`, where `used` has one more while the page is its heap's current one.
+/// are atomic only so that other threads may look.
+///
+/// A slab page is in one of four states, told by `owner` and `current`, which differ in what `used` holds so that the fast path of
+/// a free has to look for 0 only:
+///
+/// | state | `owner` | `current` | `used` | a free by the owner |
+/// |---|---|---|---|---|
+/// | current: its heap allocates from it | heap | 1 | live blocks + 1 | fast, never sees 0 |
+/// | hot | heap | 0 | live blocks - `cold_at` | fast; at 0 the page becomes cold |
+/// | cold: at most `cold_at` live blocks (or a visitor said so) | heap + `COLD` | 0 | live blocks | inside the heap's gate |
+/// | full | heap + `FULL` | 0 | live blocks | inside the heap's gate |
+///
+/// Invariant: blocks in `free` + live ones + remote frees not yet collected + blocks that touch an OS page of `holes` =
+/// `carved / block_size`. Those of the last kind are in no list; nobody reads or writes them.
 #[repr(C, align(128))]
 pub(crate) struct PageHeader {
-    /// Address of the heap (plus [`PageHeader::FULL`]) or arena record that owns the page, or [`NO_OWNER`].
+    /// Address of the heap (plus [`PageHeader::FULL`] or [`PageHeader::COLD`]) or arena record that owns the page, or [`NO_OWNER`].
     pub owner: AtomicUsize,
     /// Slab: the free list.
     pub free: Cell<*mut Block>,
-    /// Slab: blocks handed out, plus one while current. Chunk: allocations less frees by its owner, wrapping.
+    /// Slab: see above. Chunk: allocations less frees by its owner, wrapping.
     pub used: AtomicU32,
     /// Slab: bytes carved into blocks so far. Chunk: bytes bumped through when it was left.
     pub carved: AtomicU32,
@@ -65,10 +78,14 @@ pub(crate) struct PageHeader {
     kind: AtomicU8,
     /// Slab: size class. Mid: index of the mid-size heap. Chunk: 1 if freed blocks are wiped.
     pub class: AtomicU8,
-    /// Slab: 1 while its heap allocates from it, which is what `used` counts extra. Chunk: 1 while an open arena uses it.
+    /// Slab: 1 while its heap allocates from it. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,
-    /// Run that is free or large: whether it may hold something other than zeros.
-    pub dirty: Cell<bool>,
+    /// Slab: at this many live blocks the page becomes cold.
+    pub cold_at: AtomicU16,
+    /// Slab: a bit for each OS page of 4 KiB that was purged and has not been carved into blocks again.
+    pub holes: AtomicU16,
+    /// Slab, cold: what the last visitor saw of the live blocks; see `heap/visit.rs`.
+    pub seen: Cell<u32>,
     /// Number of pages in the run that begins or ends here.
     pub run_len: AtomicU32,
     /// List of the heap, the arena or the space.
@@ -104,6 +121,13 @@ impl PageHeader {
     /// Set in `owner` of a slab page that has no free block and is in none of its heap's lists.
     pub(crate) const FULL: usize = 1;
 
+    /// Set in `owner` of a slab page that has few live blocks, so that its owner's frees do not take the fast path: then a
+    /// visitor of the heap may touch it.
+    pub(crate) const COLD: usize = 2;
+
+    /// All bits that `owner` of a slab page may have besides the heap's address.
+    pub(crate) const FLAGS: usize = Self::FULL | Self::COLD;
+
     /// A page that is full for ever. It stands for "no page", so that allocation needs no test, and is never written.
     pub(crate) const fn empty() -> PageHeader {
         PageHeader {
@@ -115,7 +139,9 @@ impl PageHeader {
             kind: AtomicU8::new(Kind::Free as u8),
             class: AtomicU8::new(0),
             current: AtomicU8::new(0),
-            dirty: Cell::new(false),
+            cold_at: AtomicU16::new(0),
+            holes: AtomicU16::new(0),
+            seen: Cell::new(0),
             run_len: AtomicU32::new(0),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),

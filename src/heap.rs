@@ -2,12 +2,18 @@
 //!
 //! Heaps are never destroyed. When a thread ends its heap is abandoned with everything in it, and the next new thread
 //! adopts it whole; so the owner of a page never changes, only the thread behind the heap does. Who owns the heap is
-//! decided by its [`Mailbox`].
+//! decided by its [`Mailbox`]. What an owner does off the fast path it does inside the heap's [`Gate`], so that [`visit`] may look
+//! after a heap whose owner sleeps.
+
+mod visit;
+
+pub(crate) use self::visit::{Thorough, Visited};
 
 use core::cell::Cell;
 use core::ptr;
 
-use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::gate::{Gate, Inside};
+use crate::header::{Block, Kind, NO_OWNER, PageHeader};
 use crate::page;
 use crate::remote::Mailbox;
 use crate::size_class::CLASSES;
@@ -22,10 +28,14 @@ const SPARES_MAX: usize = 32;
 /// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
 const SPARE_TURNS: u32 = 64;
 
+/// Slow paths and ends of arenas between two looks at the clock.
+const TURNS: u32 = 32;
+
 /// One thread's pages.
 ///
-/// Everything but `mailbox`, `next_heap` and the counters belongs to the owner. A page of a class is in exactly one
-/// place: `current`, the list `available` (it has free blocks or room to carve), or in none and marked full.
+/// Everything but `mailbox`, `next_heap`, `gate` and the counters belongs to the owner. `available`, `empty` and what is about spare
+/// pages it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one place: `current`, the list
+/// `available` (hot or cold; it has free blocks or room to carve), or in none and marked full.
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     /// Which sizes its thread's arenas leave to the slab. First, because allocating in an arena reads it.
@@ -42,6 +52,8 @@ pub(crate) struct Heap {
     /// Fewest spare pages since [`Heap::decay_spares`] last looked: pages that nobody needed. And pages taken back since then.
     spare_low: Cell<usize>,
     spare_turns: Cell<u32>,
+    /// Counts slow paths and ends of arenas; see [`Heap::turn`].
+    turns: Cell<u32>,
     /// Arena records that are not in use; see `chunk.rs`.
     pub(crate) arenas: Cell<*const crate::chunk::Arena>,
     pub(crate) arena_count: Cell<usize>,
@@ -52,10 +64,14 @@ pub(crate) struct Heap {
     next_heap: AtomicPtr<Heap>,
     /// Written by other threads.
     mailbox: MailboxLine,
+    gate: Gate,
 }
 
 #[repr(align(128))]
 struct MailboxLine(Mailbox);
+
+/// Pages among which the fullest is chosen when a class needs one: what is nearly empty then has a chance to become so.
+const CANDIDATES: usize = 4;
 
 // SAFETY: the `Cell` fields are touched by the thread that owns the heap only; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
@@ -123,12 +139,14 @@ impl Heap {
             spare_count: Cell::new(0),
             spare_low: Cell::new(0),
             spare_turns: Cell::new(0),
+            turns: Cell::new(0),
             arenas: Cell::new(ptr::null()),
             arena_count: Cell::new(0),
             index,
             counters: Counters::new(),
             next_heap: AtomicPtr::new(ptr::null_mut()),
             mailbox: MailboxLine(Mailbox::new()),
+            gate: Gate::new(),
         }
     }
 
@@ -163,9 +181,10 @@ impl Heap {
     /// The caller must own the heap.
     #[cold]
     pub(crate) unsafe fn alloc_slow(&self, class: usize) -> *mut u8 {
+        let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages, throughout.
         unsafe {
-            self.drain();
+            self.drain(&inside);
             let block = self.alloc(class);
             if !block.is_null() {
                 return block;
@@ -175,7 +194,7 @@ impl Heap {
                 return page::pop(page);
             }
             self.retire_current(class);
-            let next = match self.available[class].get().as_ref() {
+            let next = match self.fullest(class) {
                 Some(page) => {
                     self.unlink(page, class);
                     page
@@ -183,11 +202,14 @@ impl Heap {
                 None => {
                     let Some(page) = self.take_page() else { return ptr::null_mut() };
                     page::init(page, class, self.address());
+                    page.owner.store(self.address() | PageHeader::COLD, Ordering::Relaxed);
                     page
                 }
             };
-            next.set_used(next.used() + 1);
+            next.set_used(page::live(next).wrapping_add(1));
             next.current.store(1, Ordering::Relaxed);
+            next.owner.store(self.address(), Ordering::Relaxed);
+            next.seen.set(0);
             self.current[class].set(next);
             if next.free.get().is_null() && !page::carve(next) {
                 crate::invariant::fatal("a page that is not full has no block");
@@ -196,27 +218,65 @@ impl Heap {
         }
     }
 
-    /// What is left to do when a block of one of this heap's pages was freed by its owner, and the page is full or was
-    /// found empty.
+    /// What is left to do when the last block but those that make a page cold was freed in a hot page by its owner.
     ///
     /// # Safety
     ///
     /// The caller must own the heap, and the page must belong to it.
     #[cold]
-    pub(crate) unsafe fn freed(&self, page: &'static PageHeader) {
-        let class = usize::from(page.class.load(Ordering::Relaxed));
-        if page.owner.load(Ordering::Relaxed) != self.address() {
-            page.owner.store(self.address(), Ordering::Relaxed);
-            self.link(page, class);
+    #[inline(never)]
+    pub(crate) unsafe fn cooled(&self, page: &'static PageHeader) {
+        let _inside = self.gate.enter();
+        // SAFETY: the caller owns the heap; hot pages are in the list of their class.
+        unsafe { self.settle(page, true) };
+    }
+
+    /// Takes back a block of a page of this heap that is cold or full.
+    ///
+    /// # Safety
+    ///
+    /// As [`page::push`]; the caller must own the heap, and the page must belong to it.
+    pub(crate) unsafe fn free_cold(&self, page: &'static PageHeader, link: *mut Block, block: *mut u8) {
+        let _inside = self.gate.enter();
+        let full = page.owner.load(Ordering::Relaxed) & PageHeader::FULL != 0;
+        // SAFETY: passed on; inside the gate no visitor touches the page.
+        let live = unsafe { page::push(page, link, block) };
+        if full || live == 0 || live > u32::from(page.cold_at.load(Ordering::Relaxed)) {
+            // SAFETY: passed on.
+            unsafe { self.settle(page, !full) };
         }
-        // The current page counts one more, so this is not it. One empty page stays with its class, because carving a
-        // page anew costs as much as using it.
-        if page.used() == 0 {
+    }
+
+    /// Files a page that is not current by the number of its live blocks. `listed` says whether it is in the list of its class.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap and be inside its gate, and the page must belong to it.
+    unsafe fn settle(&self, page: &'static PageHeader, listed: bool) {
+        let class = usize::from(page.class.load(Ordering::Relaxed));
+        let live = page::live(page);
+        let cold_at = u32::from(page.cold_at.load(Ordering::Relaxed));
+        let (flag, used) = if page.free.get().is_null() && !page::has_room(page) {
+            (PageHeader::FULL, live)
+        } else if live > cold_at {
+            (0, live - cold_at)
+        } else {
+            (PageHeader::COLD, live)
+        };
+        page.owner.store(self.address() | flag, Ordering::Relaxed);
+        page.set_used(used);
+        match (listed, flag != PageHeader::FULL) {
+            (false, true) => self.link(page, class),
+            (true, false) => self.unlink(page, class),
+            _ => {}
+        }
+        // One empty page stays with its class, because carving a page anew costs as much as using it.
+        if live == 0 && !ptr::eq(self.empty[class].get(), page) {
             if self.empty[class].get().is_null() {
                 self.empty[class].set(page);
             } else {
                 self.unlink(page, class);
-                self.give_page(page);
+                self.keep_spare(page);
             }
         }
     }
@@ -226,15 +286,31 @@ impl Heap {
         // SAFETY: a kept page is a page of this heap.
         if let Some(page) = unsafe { self.empty[class].get().as_ref() } {
             self.unlink(page, class);
-            self.give_page(page);
+            self.keep_spare(page);
         }
     }
 
-    /// Makes the page a class allocates from an ordinary one: empty, available or full.
+    /// The page with the most live blocks among the first few of a class that have room.
+    fn fullest(&self, class: usize) -> Option<&'static PageHeader> {
+        // SAFETY: list members are headers of pages of this heap.
+        let mut best: &'static PageHeader = unsafe { self.available[class].get().as_ref() }?;
+        let mut next = best.next.get();
+        for _ in 1..CANDIDATES {
+            // SAFETY: as above.
+            let Some(page) = (unsafe { next.as_ref() }) else { break };
+            next = page.next.get();
+            if page::live(page) > page::live(best) {
+                best = page;
+            }
+        }
+        Some(best)
+    }
+
+    /// Makes the page a class allocates from an ordinary one.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap.
+    /// The caller must own the heap and be inside its gate.
     unsafe fn retire_current(&self, class: usize) {
         // SAFETY: current pages are never null.
         let page: &'static PageHeader = unsafe { &*self.current[class].get() };
@@ -242,15 +318,12 @@ impl Heap {
             return;
         }
         self.current[class].set(&raw const EMPTY_PAGE);
-        page.set_used(page.used() - 1);
+        let live = page::live(page);
         page.current.store(0, Ordering::Relaxed);
-        if page.used() == 0 {
-            self.give_page(page);
-        } else if page.free.get().is_null() && !page::has_room(page) {
-            page.owner.store(self.address() | PageHeader::FULL, Ordering::Relaxed);
-        } else {
-            self.link(page, class);
-        }
+        page.owner.store(self.address() | PageHeader::COLD, Ordering::Relaxed);
+        page.set_used(live);
+        // SAFETY: passed on.
+        unsafe { self.settle(page, false) };
     }
 
     fn link(&self, page: &'static PageHeader, class: usize) {
@@ -280,8 +353,16 @@ impl Heap {
         }
     }
 
-    /// An empty page for a new use.
+    /// Whether it is time to look at the clock. Only for the owner.
+    #[inline]
+    pub(crate) fn turn(&self) -> bool {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        self.turns.get().is_multiple_of(TURNS)
+    }
+
+    /// An empty page for a new use. Only for the owner.
     pub(crate) fn take_page(&self) -> Option<&'static PageHeader> {
+        let _inside = self.gate.enter();
         // SAFETY: spare pages are headers of the table that this heap owns.
         if let Some(page) = unsafe { self.spares.get().as_ref() } {
             self.spares.set(page.next.get());
@@ -304,8 +385,14 @@ impl Heap {
         Some(first)
     }
 
-    /// Takes back a page that is empty.
+    /// Takes back a page that is empty. Only for the owner.
     pub(crate) fn give_page(&self, page: &'static PageHeader) {
+        let _inside = self.gate.enter();
+        self.keep_spare(page);
+    }
+
+    /// [`Heap::give_page`], inside the gate.
+    fn keep_spare(&self, page: &'static PageHeader) {
         page.owner.store(NO_OWNER, Ordering::Relaxed);
         page.set_kind(Kind::Spare);
         page.next.set(self.spares.get());
@@ -330,10 +417,14 @@ impl Heap {
     }
 
     /// Returns all but `keep` spare pages, the least recently used ones, to the space.
-    pub(crate) fn trim_spares(&self, keep: usize) {
-        if self.spare_count.get() <= keep {
-            return;
+    fn trim_spares(&self, keep: usize) {
+        if self.spare_count.get() > keep {
+            space::free_spares(self.cut_spares(keep), false);
         }
+    }
+
+    /// Takes all but `keep` spare pages, the least recently used ones, out of the stock, as a list. There must be more.
+    fn cut_spares(&self, keep: usize) -> *const PageHeader {
         let mut link = &self.spares;
         for _ in 0..keep {
             // SAFETY: the list has more than `keep` members, headers that this heap owns.
@@ -342,7 +433,7 @@ impl Heap {
         let rest = link.replace(ptr::null());
         self.spare_count.set(keep);
         self.spare_low.set(self.spare_low.get().min(keep));
-        space::free_spares(rest);
+        rest
     }
 
     /// Collects what other threads have freed.
@@ -351,10 +442,10 @@ impl Heap {
     ///
     /// The caller must own the heap.
     #[inline]
-    pub(crate) unsafe fn drain(&self) {
+    unsafe fn drain(&self, inside: &Inside) {
         if !self.mailbox.0.is_empty() {
             // SAFETY: passed on.
-            unsafe { self.collect(self.mailbox.0.take()) }
+            unsafe { self.collect(inside, self.mailbox.0.take()) }
         }
     }
 
@@ -364,7 +455,7 @@ impl Heap {
     ///
     /// The caller must own the heap.
     #[cold]
-    unsafe fn collect(&self, mut list: usize) {
+    unsafe fn collect(&self, _inside: &Inside, mut list: usize) {
         while list != 0 {
             // SAFETY: mailboxes hold addresses of headers, whose pages have blocks handed out and so keep their use.
             let page: &'static PageHeader = unsafe { &*space::at(list).cast::<PageHeader>() };
@@ -372,8 +463,9 @@ impl Heap {
             let chain = page.remote.frees.take();
             // SAFETY: the caller owns the heap, the heap the page.
             unsafe {
-                if page::collect(page, chain) == 0 || page.owner.load(Ordering::Relaxed) != self.address() {
-                    self.freed(page);
+                page::collect(page, chain);
+                if page.current.load(Ordering::Relaxed) == 0 {
+                    self.settle(page, page.owner.load(Ordering::Relaxed) & PageHeader::FULL == 0);
                 }
             }
         }
@@ -395,7 +487,7 @@ impl Heap {
         match self.mailbox.0.try_claim() {
             Some(list) => {
                 // SAFETY: the heap is this thread's now.
-                unsafe { self.collect(list) };
+                unsafe { self.collect(&self.gate.enter(), list) };
                 true
             }
             None => false,
@@ -417,8 +509,9 @@ impl Heap {
     ///
     /// The caller must own the heap.
     pub(crate) unsafe fn release_unused(&self) {
+        let inside = self.gate.enter();
         // SAFETY: the caller owns the heap.
-        unsafe { self.drain() };
+        unsafe { self.drain(&inside) };
         for class in 0..CLASSES {
             // SAFETY: as above; a kept page is a header of this heap.
             unsafe {

@@ -40,6 +40,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod arena;
+mod bell;
 mod chunk;
 mod config;
 #[cfg(feature = "escape-trace")]
@@ -49,6 +50,7 @@ mod escape;
 mod escape;
 mod fork;
 mod future;
+mod gate;
 mod global;
 mod handles;
 mod header;
@@ -62,6 +64,8 @@ pub mod pool;
 #[cfg(feature = "escape-trace")]
 mod pprof;
 mod remote;
+mod scavenge;
+mod scavenger;
 mod scope;
 mod shared;
 mod size_class;
@@ -88,6 +92,7 @@ pub use escape::{EscapeFrame, EscapeReport, EscapeSite, clear_escape_report, esc
 pub use future::{ArenaFutureExt, InArena, Outside, Place};
 pub use global::Shockwave;
 pub use handles::{ArenaScope, Checkpoint};
+pub use scavenger::{Scavenger, ScavengerConfig, start_scavenger};
 pub use scope::{ArenaGuard, outside_arena, with_request_arena};
 pub use shared::ArenaHandle;
 pub use snapshot::{purge, stats};

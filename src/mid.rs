@@ -166,6 +166,9 @@ pub(crate) fn usage() -> (u64, u64) {
     })
 }
 
+/// Returns what is kept for later: what was not needed since the last call, or everything.
+pub(crate) fn trim(_everything: bool) {}
+
 /// Takes the locks of this module, before a fork.
 pub(crate) fn lock_for_fork() {
     HEAP.iter().for_each(|heap| core::mem::forget(heap.lock()));

@@ -3,6 +3,8 @@
 //! The owner pops and pushes the page's own free list. The list is carved at most 4 KiB at a time, so that memory no
 //! one asked for stays untouched.
 
+mod holes;
+
 use core::ptr;
 
 use crate::header::{Block, Kind, PageHeader};
@@ -14,6 +16,19 @@ use crate::sync::Ordering;
 /// Bytes carved into blocks at once.
 const CARVE: usize = 4 << 10;
 
+/// Of a size class: the number of live blocks at which a page becomes cold. An eighth, because where more are alive there are hardly
+/// whole OS pages to purge, and because frees in cold pages are slower.
+const COLD_AT: [u16; size_class::CLASSES] = {
+    let mut at = [0; size_class::CLASSES];
+    let mut class = 0;
+    while class < at.len() {
+        let blocks = PAGE_SIZE / size_class::size_of_class(class) / 8;
+        at[class] = if blocks == 0 { 1 } else { blocks as u16 };
+        class += 1;
+    }
+    at
+};
+
 /// Makes an owned empty page a slab page of `class` that belongs to the heap at address `owner`.
 pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.free.set(ptr::null_mut());
@@ -22,6 +37,9 @@ pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.block_size.store(size_class::size_of_class(class) as u32, Ordering::Relaxed);
     page.class.store(class as u8, Ordering::Relaxed);
     page.current.store(0, Ordering::Relaxed);
+    page.cold_at.store(COLD_AT[class], Ordering::Relaxed);
+    page.holes.store(0, Ordering::Relaxed);
+    page.seen.set(0);
     page.next.set(ptr::null());
     page.prev.set(ptr::null());
     page.owner.store(owner, Ordering::Relaxed);
@@ -53,8 +71,8 @@ pub(crate) fn link_pointer(ptr: *mut u8, block: *mut u8, size: usize) -> *mut Bl
     if cfg!(miri) && size >= size_of::<Block>() { ptr.cast() } else { block.cast() }
 }
 
-/// Puts a block back. Returns the number of blocks still handed out. `link` is from [`link_pointer`], `block` the same address
-/// with the reservation's provenance.
+/// Puts a block back. Returns what `used` is now. `link` is from [`link_pointer`], `block` the same address with the reservation's
+/// provenance.
 ///
 /// # Safety
 ///
@@ -70,13 +88,26 @@ pub(crate) unsafe fn push(page: &PageHeader, link: *mut Block, block: *mut u8) -
     used
 }
 
+/// Number of live blocks, whatever the page's state.
+pub(crate) fn live(page: &PageHeader) -> u32 {
+    let used = page.used();
+    if page.current.load(Ordering::Relaxed) != 0 {
+        used.wrapping_sub(1)
+    } else if page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS == 0 {
+        used.wrapping_add(u32::from(page.cold_at.load(Ordering::Relaxed)))
+    } else {
+        used
+    }
+}
+
 /// Whether more blocks can be carved.
 pub(crate) fn has_room(page: &PageHeader) -> bool {
     let carved = page.carved.load(Ordering::Relaxed) as usize;
     carved + page.block_size.load(Ordering::Relaxed) as usize <= PAGE_SIZE
+        || page.holes.load(Ordering::Relaxed) != 0
 }
 
-/// Carves up to 4 KiB more into blocks. Returns whether there are any.
+/// Carves up to 4 KiB more into blocks, holes first. Returns whether there are any.
 ///
 /// # Safety
 ///
@@ -84,16 +115,39 @@ pub(crate) fn has_room(page: &PageHeader) -> bool {
 pub(crate) unsafe fn carve(page: &PageHeader) -> bool {
     let size = page.block_size.load(Ordering::Relaxed) as usize;
     let carved = page.carved.load(Ordering::Relaxed) as usize;
-    let room = (PAGE_SIZE.saturating_sub(carved)) / size.max(1);
-    if room == 0 || size == 0 {
+    if size == 0 {
+        return false;
+    }
+    let holes = page.holes.load(Ordering::Relaxed);
+    if holes != 0 {
+        let (blocks, rest) = holes::first(holes, size, carved / size);
+        page.holes.store(rest, Ordering::Relaxed);
+        // SAFETY: these blocks are carved, free, and in no list.
+        unsafe { link(page, blocks.start * size, size, blocks.len()) };
+        return true;
+    }
+    let room = (PAGE_SIZE.saturating_sub(carved)) / size;
+    if room == 0 {
         return false;
     }
     let count = room.min((CARVE / size).max(1));
-    // SAFETY: `carved + count * size` is at most the page's size.
-    let first = unsafe { space::start_of(page).add(carved) };
+    // SAFETY: `carved + count * size` is at most the page's size, and no block there has been handed out.
+    unsafe { link(page, carved, size, count) };
+    page.carved.store((carved + count * size) as u32, Ordering::Relaxed);
+    true
+}
+
+/// Makes `count` blocks of `size` bytes from offset `from` on the page's free list.
+///
+/// # Safety
+///
+/// The caller must own the page, its free list must be empty, and the blocks must be inside it and free.
+unsafe fn link(page: &PageHeader, from: usize, size: usize, count: usize) {
+    // SAFETY: inside the page.
+    let first = unsafe { space::start_of(page).add(from) };
     let mut next: *mut Block = ptr::null_mut();
     for index in (0..count).rev() {
-        // SAFETY: as above; block sizes are multiples of 8, so links are aligned, and no block has been handed out.
+        // SAFETY: inside the page, free; block sizes are multiples of 8, so links are aligned.
         unsafe {
             let block = first.add(index * size).cast::<Block>();
             (*block).next = next;
@@ -101,16 +155,68 @@ pub(crate) unsafe fn carve(page: &PageHeader) -> bool {
         }
     }
     page.free.set(next);
-    page.carved.store((carved + count * size) as u32, Ordering::Relaxed);
-    true
 }
 
-/// Takes over a chain of blocks that other threads freed. Returns the number of blocks still handed out.
+/// Gives whole OS pages without live blocks back to the OS. Returns the bytes.
+///
+/// The blocks in them are in no list from then on, until [`carve`] makes them again.
+///
+/// # Safety
+///
+/// The caller must have the page to itself: as its owner, or as a visitor of its heap if the page is cold.
+pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
+    let size = page.block_size.load(Ordering::Relaxed) as usize;
+    let carved = page.carved.load(Ordering::Relaxed) as usize;
+    let before = page.holes.load(Ordering::Relaxed);
+    if size == 0 || !space::can_purge_holes() {
+        return 0;
+    }
+    let start = space::start_of(page);
+    let offset = |block: *mut Block| block.addr() & (PAGE_SIZE - 1);
+    let mut occupied = holes::Occupied::new(size, carved / size, before);
+    let mut next = page.free.get();
+    while !next.is_null() {
+        occupied.free(offset(next));
+        // SAFETY: blocks in the free list begin with their link.
+        next = unsafe { (*next).next };
+    }
+    let purged = occupied.empty_pages();
+    if purged == 0 {
+        return 0;
+    }
+    // The list loses the blocks that touch one of these pages.
+    let mut kept: *mut Block = ptr::null_mut();
+    let mut next = page.free.get();
+    while !next.is_null() {
+        let block = next;
+        // SAFETY: as above; the list is the caller's.
+        unsafe {
+            next = (*block).next;
+            if holes::pages_of(offset(block), size) & purged == 0 {
+                (*block).next = kept;
+                kept = block;
+            }
+        }
+    }
+    page.free.set(kept);
+    page.holes.store(before | purged, Ordering::Relaxed);
+    let mut bytes = 0;
+    for range in holes::runs(purged) {
+        let len = range.len() * holes::OS_PAGE;
+        // SAFETY: inside the page; no live block touches these OS pages, and the free ones are in no list.
+        if unsafe { space::purge_hole(start.add(range.start * holes::OS_PAGE), len) } {
+            bytes += len;
+        }
+    }
+    bytes
+}
+
+/// Takes over a chain of blocks that other threads freed. The page may be due for another state then.
 ///
 /// # Safety
 ///
 /// The caller must own the page and have taken the chain from its remote frees.
-pub(crate) unsafe fn collect(page: &PageHeader, chain: Chain) -> u32 {
+pub(crate) unsafe fn collect(page: &PageHeader, chain: Chain) {
     // SAFETY: the head index is inside the page, and every block of the chain was linked by whoever freed it.
     unsafe {
         let head = space::start_of(page).add(usize::from(chain.head) * 8).cast::<Block>();
@@ -125,9 +231,8 @@ pub(crate) unsafe fn collect(page: &PageHeader, chain: Chain) -> u32 {
             page.free.set(head);
         }
     }
-    let used = page.used().wrapping_sub(u32::from(chain.count));
-    page.set_used(used);
-    used
+    // Wrapping: of a hot page the count may fall below 0, which `live` sets right.
+    page.set_used(page.used().wrapping_sub(u32::from(chain.count)));
 }
 
 /// Whether `ptr` is the start of a block that has been carved from the page.

@@ -154,6 +154,11 @@ impl Mailbox {
         if self.is_empty() { 0 } else { self.0.swap(0, Ordering::Acquire) }
     }
 
+    /// Takes all pages and leaves the ownership as it is: for a visitor, whom the heap's gate keeps apart from the owner.
+    pub(crate) fn take_as_visitor(&self) -> usize {
+        self.0.fetch_and(OWNERLESS, Ordering::Acquire) & !OWNERLESS
+    }
+
     /// Gives up ownership. Fails if a page has arrived meanwhile: the owner takes it and tries again.
     pub(crate) fn try_abandon(&self) -> bool {
         // Release: the owner's plain fields come before the next owner's use of them. Later posts are read-modify-

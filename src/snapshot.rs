@@ -4,7 +4,7 @@ use crate::header::{Kind, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Stats, UNATTACHED, Usage};
 use crate::sync::Ordering;
-use crate::{chunk, heap, large, mid, startup, thread};
+use crate::{chunk, heap, large, mid, page, scavenge, startup, thread};
 
 /// A snapshot of the allocator: what memory there is, who uses it and how much went through.
 ///
@@ -50,6 +50,8 @@ pub fn stats() -> Stats {
     stats.reserved_bytes = reserved as u64;
     stats.committed_bytes = committed as u64;
     stats.dirty_bytes = space::dirty_bytes() as u64;
+    let (calls, bytes) = space::purged();
+    (stats.purges, stats.purged_bytes) = (calls as u64, bytes as u64);
     let (blocks, bytes) = mid::usage();
     stats.mid = usage(bytes, blocks);
     let (blocks, bytes) = large::usage();
@@ -58,9 +60,10 @@ pub fn stats() -> Stats {
     stats
 }
 
-/// Returns memory that nobody uses to the OS now: what this thread keeps for later, and free runs of pages.
+/// Returns memory that nobody uses to the OS now: free pages, what threads keep for later, those asleep included, and whole OS
+/// pages inside slab pages with few live blocks.
 ///
-/// Returns the number of bytes given back. What other threads keep (empty pages up to 2 MiB each) stays with them.
+/// Returns the number of bytes given back, 0 where there is nothing or the OS does not take it. Pages that another thread is busy with are left out.
 ///
 /// ```
 /// drop(vec![1u8; 8 << 20]);
@@ -68,7 +71,7 @@ pub fn stats() -> Stats {
 /// ```
 pub fn purge() -> usize {
     thread::current().release_kept();
-    space::purge(0)
+    scavenge::everything()
 }
 
 fn visit(stats: &mut Stats, header: &PageHeader) {
@@ -76,10 +79,9 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
         Kind::Slab => {
             let size = u64::from(header.block_size.load(Ordering::Relaxed));
             let waiting = u64::from(header.remote.frees.count());
-            // The extra count of current pages is not visible from here; a page that has carved nothing has no blocks.
-            let used =
-                u64::from(header.used()).saturating_sub(u64::from(header.current.load(Ordering::Relaxed)));
+            let used = u64::from(page::live(header) as i32 as u32);
             let blocks = used.saturating_sub(waiting);
+            stats.hole_bytes += 4096 * u64::from(header.holes.load(Ordering::Relaxed).count_ones());
             stats.slab_pages += 1;
             stats.slab.blocks += blocks;
             stats.slab.bytes += blocks * size;

@@ -15,9 +15,12 @@
 //!
 //! This is the only user of `region`, `madvise` and `mremap`.
 
+mod dirty;
 mod os;
 
 use core::ptr;
+
+use self::dirty::Dirty;
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Lock, Ordering};
@@ -29,8 +32,10 @@ pub(crate) const PAGE_SHIFT: u32 = 16;
 /// Pages committed at once, at least: 4 MiB. Larger spaces are committed in steps of an eighth, up to 64 MiB.
 const COMMIT_STEP: usize = if cfg!(miri) { 1 } else { 64 };
 const COMMIT_STEP_MAX: usize = 1024;
-/// Dirty pages that free runs may hold before they are purged: 32 MiB.
+/// Dirty pages that free runs may hold before some are purged at once: 32 MiB, and an eighth of what was ever used.
 const DIRTY_LIMIT: usize = 512;
+/// Pages purged by one system call, at most: 1 MiB. The lock is held meanwhile, for some 50 us.
+const PURGE_STEP: usize = 16;
 
 /// Where the reservation is. Written once; `len` is 0 until then, so that nothing is found inside.
 #[repr(align(64))]
@@ -46,7 +51,8 @@ static SPACE: Lock<Space> = Lock::new(Space {
     frontier: 0,
     committed: 0,
     table_committed: 0,
-    dirty: 0,
+    dirty: Dirty::NONE,
+    dirty_low: 0,
     nonempty: 0,
     bins: [ptr::null(); BINS],
     meta: (ptr::null_mut(), 0),
@@ -73,8 +79,10 @@ struct Space {
     committed: usize,
     /// Bytes of the table that are committed.
     table_committed: usize,
-    /// Pages in free runs that are dirty.
-    dirty: usize,
+    /// Which pages of free runs are dirty.
+    dirty: Dirty,
+    /// Fewest dirty pages since the last [`decay`]: so many were free all the time.
+    dirty_low: usize,
     /// Bit `b` is set if `bins[b]` is not empty.
     nonempty: u64,
     bins: [*const PageHeader; BINS],
@@ -150,13 +158,21 @@ pub(crate) fn reserve(wanted: usize) -> bool {
     let Some((start, len)) = os::reserve(wanted) else { return false };
     let base = start.map_addr(|addr| addr.next_multiple_of(PAGE_SIZE));
     let pages = (len - (base.addr() - start.addr())) >> PAGE_SHIFT;
-    let table = (pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE);
+    let (headers, bits) = (pages * size_of::<PageHeader>(), Dirty::bytes(pages));
+    let table = (headers + bits).div_ceil(PAGE_SIZE);
     if pages <= table {
+        return false;
+    }
+    // SAFETY: the table is inside the reservation.
+    let dirty = unsafe { base.add(headers) };
+    if !os::commit(dirty, bits) {
         return false;
     }
     {
         let mut space = SPACE.lock();
         space.pages = pages;
+        // SAFETY: committed, never written before, and part of no page that is handed out.
+        space.dirty = unsafe { Dirty::new(dirty, pages) };
         space.frontier = table;
         space.committed = table;
     }
@@ -209,25 +225,23 @@ pub(crate) fn free_run(header: &PageHeader) {
     let first = space.index(header);
     let len = header.run_len.load(Ordering::Relaxed) as usize;
     space.put(first, len, true);
-    if space.dirty > DIRTY_LIMIT {
-        drop(space);
-        purge(DIRTY_LIMIT / 2);
-    }
+    drop(space);
+    limit_dirty();
 }
 
-/// Returns a list of spare pages linked through `next`.
-pub(crate) fn free_spares(mut list: *const PageHeader) {
+/// Returns a list of spare pages linked through `next`. If they are `cold`, nobody having needed them for some time, the next
+/// [`decay`] counts them among those that may be purged.
+pub(crate) fn free_spares(mut list: *const PageHeader, cold: bool) {
     let mut space = SPACE.lock();
     // SAFETY: the list consists of headers of the table that the caller owned.
     while let Some(header) = unsafe { list.as_ref() } {
         list = header.next.get();
         let index = space.index(header);
         space.put(index, 1, true);
+        space.dirty_low += usize::from(cold);
     }
-    if space.dirty > DIRTY_LIMIT {
-        drop(space);
-        purge(DIRTY_LIMIT / 2);
-    }
+    drop(space);
+    limit_dirty();
 }
 
 /// Returns a run to which pages were moved by [`move_pages`], and makes its mapping ordinary again.
@@ -247,10 +261,8 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
     if pages < len {
         space.tag(first, pages, header.kind());
         space.put(first + pages, len - pages, true);
-        if space.dirty > DIRTY_LIMIT {
-            drop(space);
-            purge(DIRTY_LIMIT / 2);
-        }
+        drop(space);
+        limit_dirty();
         return true;
     }
     let (next, more) = (first + len, pages - len);
@@ -267,11 +279,11 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
         if behind.kind() != Kind::Free || free < more {
             return false;
         }
-        let dirty = behind.dirty.get();
         space.unlink(next);
         if free > more {
-            space.insert(next + more, free - more, dirty);
+            space.insert(next + more, free - more);
         }
+        space.clean(next, more);
     }
     space.tag(first, pages, header.kind());
     true
@@ -321,38 +333,80 @@ pub(crate) fn alloc_record(size: usize) -> *mut u8 {
     record
 }
 
-/// Gives free pages back to the OS until at most `keep` dirty ones remain in free runs. Returns the bytes given back.
-pub(crate) fn purge(keep: usize) -> usize {
-    let purged = purge_runs(keep);
-    crate::trace::purged(purged, dirty_bytes());
+/// Gives free pages back to the OS until at most `keep` dirty ones remain, `most` of them at most. Returns the bytes given back.
+pub(crate) fn purge(keep: usize, most: usize) -> usize {
+    let mut pages = 0;
+    while pages < most {
+        let mut space = SPACE.lock();
+        let more = space.dirty.count().saturating_sub(keep).min(most - pages).min(PURGE_STEP);
+        let Some(range) = (more > 0).then(|| space.dirty.last_before(space.frontier, more)).flatten() else {
+            break;
+        };
+        let (first, len) = (range.start, range.len());
+        // Dirty pages are free, and nobody can take them while the lock is held.
+        if !os::purge(start_of(space.header(first)), len << PAGE_SHIFT) {
+            break;
+        }
+        space.dirty.clear(range);
+        space.dirty_low = space.dirty_low.min(space.dirty.count());
+        pages += len;
+        CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+    PURGED.fetch_add(pages << PAGE_SHIFT, Ordering::Relaxed);
+    pages << PAGE_SHIFT
+}
+
+/// Whether [`purge_hole`] may be tried with multiples of 4 KiB.
+pub(crate) fn can_purge_holes() -> bool {
+    cfg!(miri) || cfg!(target_os = "linux") && region::page::size() <= 4096
+}
+
+/// Purges `bytes` bytes at `start` inside a page that is in use, whole OS pages. Returns whether the OS did.
+///
+/// # Safety
+///
+/// Nobody may need the contents.
+pub(crate) unsafe fn purge_hole(start: *mut u8, bytes: usize) -> bool {
+    let purged = os::purge(start, bytes);
+    if purged {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        PURGED.fetch_add(bytes, Ordering::Relaxed);
+    }
     purged
+}
+
+/// How often memory was given back to the OS, and how many bytes in all.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static PURGED: AtomicUsize = AtomicUsize::new(0);
+
+/// System calls that gave memory back, and bytes given back in all.
+pub(crate) fn purged() -> (usize, usize) {
+    (CALLS.load(Ordering::Relaxed), PURGED.load(Ordering::Relaxed))
+}
+
+/// Ends a period of time. Returns how many pages were free and dirty throughout it, which may be purged, and how many are now.
+///
+/// The low-water mark of TCMalloc's caches (Ghemawat and Menage, "TCMalloc: Thread-Caching Malloc"): what was not needed in one
+/// period will hardly be in the next.
+pub(crate) fn decay() -> (usize, usize) {
+    let mut space = SPACE.lock();
+    let now = space.dirty.count();
+    (core::mem::replace(&mut space.dirty_low, now).min(now), now)
+}
+
+/// Purges a part of the dirty pages if there are very many.
+fn limit_dirty() {
+    let limit = DIRTY_LIMIT + pages_ever_used() / 8;
+    crate::bell::ring();
+    if SPACE.lock().dirty.count() > limit {
+        let purged = purge(limit - limit / 8, usize::MAX);
+        crate::trace::purged(purged, dirty_bytes());
+    }
 }
 
 /// Bytes in free runs that may hold something other than zeros, so that the OS has provided memory for them.
 pub(crate) fn dirty_bytes() -> usize {
-    SPACE.lock().dirty << PAGE_SHIFT
-}
-
-fn purge_runs(keep: usize) -> usize {
-    let mut purged = 0;
-    loop {
-        let mut space = SPACE.lock();
-        if space.dirty <= keep {
-            return purged;
-        }
-        let Some((first, len)) = space.longest_dirty() else { return purged };
-        // While the lock is not held the run is nobody's.
-        space.unlink(first);
-        space.tag(first, len, Kind::Meta);
-        let start = start_of(space.header(first));
-        drop(space);
-        let done = os::purge(start, len << PAGE_SHIFT);
-        purged += if done { len << PAGE_SHIFT } else { 0 };
-        SPACE.lock().put(first, len, !done);
-        if !done {
-            return purged;
-        }
-    }
+    SPACE.lock().dirty.count() << PAGE_SHIFT
 }
 
 /// Takes the lock of this module, before a fork.
@@ -396,9 +450,9 @@ impl Space {
         unsafe { header_at(ROOT.base.load(Ordering::Relaxed), index) }
     }
 
-    /// Pages that the table takes.
+    /// Pages that the table and the bits behind it take.
     fn table(&self) -> usize {
-        (self.pages * size_of::<PageHeader>()).div_ceil(PAGE_SIZE)
+        (self.pages * size_of::<PageHeader>() + Dirty::bytes(self.pages)).div_ceil(PAGE_SIZE)
     }
 
     fn index(&self, header: &PageHeader) -> usize {
@@ -422,16 +476,15 @@ impl Space {
         // With this many pages there is an aligned start in any run.
         let wanted = pages.checked_add(align - 1)?;
         if let Some((first, len)) = if wanted <= self.pages { self.find(wanted) } else { None } {
-            let dirty = self.header(first).dirty.get();
             self.unlink(first);
             let start = self.align_index(first, align);
             if start > first {
-                self.insert(first, start - first, dirty);
+                self.insert(first, start - first);
             }
             if first + len > start + pages {
-                self.insert(start + pages, first + len - start - pages, dirty);
+                self.insert(start + pages, first + len - start - pages);
             }
-            return Some((start, !dirty));
+            return Some((start, self.clean(start, pages) == 0));
         }
         let first = self.frontier;
         let start = self.align_index(first, align);
@@ -483,15 +536,24 @@ impl Space {
         true
     }
 
-    /// Returns pages, merging them with free neighbours. A run is dirty if any part of it is.
+    /// Forgets that pages were dirty, because they are given out. Returns how many were.
+    fn clean(&mut self, first: usize, pages: usize) -> usize {
+        let dirty = self.dirty.clear(first..first + pages);
+        self.dirty_low = self.dirty_low.min(self.dirty.count());
+        dirty
+    }
+
+    /// Returns pages, merging them with free neighbours.
     fn put(&mut self, first: usize, len: usize, dirty: bool) {
-        let (mut first, mut len, mut dirty) = (first, len, dirty);
+        if dirty {
+            self.dirty.set(first..first + len);
+        }
+        let (mut first, mut len) = (first, len);
         let behind = first + len;
         if behind < self.frontier {
             let header = self.header(behind);
             let more = header.run_len.load(Ordering::Relaxed) as usize;
             if header.kind() == Kind::Free && more > 0 {
-                dirty |= header.dirty.get();
                 self.unlink(behind);
                 len += more;
             }
@@ -502,18 +564,16 @@ impl Space {
             if header.kind() == Kind::Free && more > 0 {
                 first -= more;
                 len += more;
-                dirty |= self.header(first).dirty.get();
                 self.unlink(first);
             }
         }
-        self.insert(first, len, dirty);
+        self.insert(first, len);
     }
 
     /// Files a free run.
-    fn insert(&mut self, first: usize, len: usize, dirty: bool) {
+    fn insert(&mut self, first: usize, len: usize) {
         self.tag(first, len, Kind::Free);
         let header = self.header(first);
-        header.dirty.set(dirty);
         header.owner.store(NO_OWNER, Ordering::Relaxed);
         let bin = bin_of(len);
         header.prev.set(ptr::null());
@@ -524,7 +584,6 @@ impl Space {
         }
         self.bins[bin] = header;
         self.nonempty |= 1 << bin;
-        self.dirty += if dirty { len } else { 0 };
     }
 
     /// Takes a free run out of its list.
@@ -545,7 +604,6 @@ impl Space {
         if self.bins[bin].is_null() {
             self.nonempty &= !(1 << bin);
         }
-        self.dirty -= if header.dirty.get() { len } else { 0 };
     }
 
     /// A free run of at least `pages` pages: first index and length.
@@ -563,24 +621,6 @@ impl Space {
                 run = header.next.get();
             }
             candidates &= candidates - 1;
-        }
-        None
-    }
-
-    /// The first dirty run of the highest bin that has one.
-    fn longest_dirty(&self) -> Option<(usize, usize)> {
-        let mut candidates = self.nonempty;
-        while candidates != 0 {
-            let bin = 63 - candidates.leading_zeros() as usize;
-            let mut run = self.bins[bin];
-            // SAFETY: list members are headers of the table, used under the lock.
-            while let Some(header) = unsafe { run.as_ref() } {
-                if header.dirty.get() {
-                    return Some((self.index(header), header.run_len.load(Ordering::Relaxed) as usize));
-                }
-                run = header.next.get();
-            }
-            candidates &= !(1 << bin);
         }
         None
     }

@@ -4,7 +4,7 @@ use crate::config::{self, Config, Mode};
 use crate::invariant::say;
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use crate::{escape, fork, heap, space, trace};
+use crate::{escape, fork, heap, space, sync, trace};
 
 /// What the fast path of an allocation reads. One static, because finding one costs a load in itself.
 #[repr(C, align(64))]
@@ -126,6 +126,7 @@ fn start(config: &Config) -> bool {
     if MODE_SET.load(Ordering::Relaxed) == 0 {
         MODE.store(config.mode as u8, Ordering::Relaxed);
     }
+    sync::register_fences();
     let granted = space::reserve(config.reservation);
     fork::register();
     STATE.store(if granted { READY } else { REFUSED }, Ordering::Release);

@@ -210,8 +210,15 @@ pub struct Stats {
     pub slab_pages: u64,
     /// Empty pages that heaps keep for their next need, in bytes.
     pub spare_bytes: u64,
-    /// Free pages that the OS still provides memory for, in bytes; at most 32 MiB are kept.
+    /// Free pages that the OS still provides memory for, in bytes. At most 32 MiB and an eighth of what was ever used are kept, and
+    /// what is not needed for a while goes back ([`start_scavenger`](crate::start_scavenger)).
     pub dirty_bytes: u64,
+    /// Bytes inside slab pages that were given back to the OS and have not been used again.
+    pub hole_bytes: u64,
+    /// System calls so far that gave memory back to the OS.
+    pub purges: u64,
+    /// Bytes given back so far.
+    pub purged_bytes: u64,
     /// Arenas that exist at the moment and have been entered.
     pub open_arenas: u64,
     /// Arenas closed or reset so far.
@@ -251,11 +258,14 @@ impl fmt::Display for Stats {
         writeln!(f, "mode {}", self.mode)?;
         writeln!(
             f,
-            "memory: reserved {} KiB, committed {} KiB, resident (process) {} KiB, spare {} KiB",
+            "memory: reserved {} KiB, committed {} KiB, resident (process) {} KiB, spare {} KiB, dirty {} KiB, {} KiB given back in {} calls",
             kib(self.reserved_bytes),
             kib(self.committed_bytes),
             kib(self.resident_bytes),
-            kib(self.spare_bytes)
+            kib(self.spare_bytes),
+            kib(self.dirty_bytes),
+            kib(self.purged_bytes),
+            self.purges
         )?;
         for (name, usage) in [
             ("slab", self.slab),

@@ -23,7 +23,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::tenure::{GRANULE, STEP_MAX, Tenure};
-use crate::{escape, invariant, large, mid, page, space, startup};
+use crate::{escape, invariant, large, mid, page, scavenge, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -238,7 +238,13 @@ impl Thread {
             // SAFETY: the heap is this thread's.
             unsafe {
                 let block = heap.alloc(class);
-                return if block.is_null() { heap.alloc_slow(class) } else { block };
+                if !block.is_null() {
+                    return block;
+                }
+                if heap.turn() {
+                    scavenge::by_the_way();
+                }
+                return heap.alloc_slow(class);
             }
         }
         // A thread without a heap of its own borrows one for this call.
@@ -370,7 +376,7 @@ impl Thread {
             // SAFETY: the heap that owns the page is this thread's.
             if unsafe { page::push(header, page::link_pointer(ptr, block, layout.size()), block) } == 0 {
                 // SAFETY: as above.
-                unsafe { (*self.heap.get()).freed(header) };
+                unsafe { (*self.heap.get()).cooled(header) };
             }
         } else if owner == self.arena.get() {
             // An earlier chunk of the arena that is entered.
@@ -419,7 +425,7 @@ impl Thread {
             Some(heap) => heap.give_page(page),
             None => {
                 page.next.set(ptr::null());
-                space::free_spares(page);
+                space::free_spares(page, false);
             }
         }
     }
@@ -577,9 +583,8 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
             let link = page::link_pointer(ptr, block, layout.size());
             // SAFETY: passed on; the heap that owns the page is this thread's in the first case.
             unsafe {
-                if header.owner.load(Ordering::Relaxed) == thread.heap.get().addr() | PageHeader::FULL {
-                    page::push(header, link, block);
-                    (*thread.heap.get()).freed(header);
+                if header.owner.load(Ordering::Relaxed) & !PageHeader::FLAGS == thread.heap.get().addr() {
+                    (*thread.heap.get()).free_cold(header, link, block);
                 } else if thread.register() {
                     thread.outbox.add(header, link, block);
                 } else {

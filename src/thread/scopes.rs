@@ -8,7 +8,7 @@ use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::{Start, Tracker};
-use crate::{escape, space, startup, trace};
+use crate::{escape, scavenge, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
 pub(crate) struct Opened {
@@ -412,9 +412,12 @@ impl Thread {
     }
 }
 
-/// Keeps the record of a closed arena for the next one of the thread.
+/// Keeps the record of a closed arena for the next one of the thread. Now and then a look at the clock, too.
 #[inline]
 fn keep_record(heap: &Heap, arena: &'static Arena) {
+    if heap.turn() {
+        scavenge::by_the_way();
+    }
     arena.next.set(heap.arenas.get());
     heap.arenas.set(arena);
     heap.arena_count.set(heap.arena_count.get() + 1);

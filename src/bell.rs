@@ -1,0 +1,31 @@
+//! The scavenger's sleep, and what wakes it.
+
+use crate::sync::{AtomicU32, Ordering, wait_while_for, wake_all};
+
+/// [`AWAKE`], [`DOZING`] or [`RUNG`]: whether the scavenger has found nothing to do and sleeps for longer than a period.
+static BELL: AtomicU32 = AtomicU32::new(AWAKE);
+const AWAKE: u32 = 0;
+const DOZING: u32 = 1;
+const RUNG: u32 = 2;
+
+/// Tells a dozing scavenger that there is something to do.
+#[inline]
+pub(crate) fn ring() {
+    if BELL.load(Ordering::Relaxed) == DOZING && BELL.swap(RUNG, Ordering::Relaxed) == DOZING {
+        wake_all(&BELL);
+    }
+}
+
+/// The scavenger sleeps for `ms` milliseconds, or until [`ring`] if `dozing`. Returns early now and then.
+pub(crate) fn sleep(ms: u64, dozing: bool) {
+    let state = if dozing { DOZING } else { AWAKE };
+    BELL.store(state, Ordering::Relaxed);
+    wait_while_for(&BELL, state, ms);
+    BELL.store(AWAKE, Ordering::Relaxed);
+}
+
+/// Wakes the scavengers from any sleep.
+pub(crate) fn wake_scavengers() {
+    BELL.store(RUNG, Ordering::Relaxed);
+    wake_all(&BELL);
+}

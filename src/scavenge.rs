@@ -1,0 +1,165 @@
+//! When memory goes back to the OS: rounds over all heaps and the space, whoever makes them.
+//!
+//! A round belongs to the end of a period of time. What was not needed throughout the period is returned: spare and empty pages of
+//! heaps, holes in pages with few live blocks, blocks cached for bigger objects, and free pages of the space. Rounds are made by the scavenger's thread, if there
+//! is one, else by threads that end arenas or need pages, now and then, with a limit to what one of them does.
+
+use crate::heap::{self, Thorough, Visited};
+use crate::space;
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering, now_ms};
+use crate::{mid, trace};
+
+/// Milliseconds after which unneeded memory goes back, if not configured otherwise. Two periods: the first tells what is not needed.
+pub(crate) const DEFAULT_DECAY_MS: u64 = 1000;
+
+/// Bytes that a round by the way gives back at most, and milliseconds until it goes on.
+const BUDGET: usize = 4 << 20;
+const PAUSE_MS: u64 = 20;
+
+/// What rounds leave for each other.
+struct Rounds {
+    /// When the running period ends, in milliseconds of the monotonic clock.
+    period_end: u64,
+    /// Pages of the space that may still be purged.
+    due: usize,
+    /// Whether heaps have something left of the last round.
+    rest: bool,
+    /// Whether the next round may find more.
+    more: bool,
+}
+
+static ROUNDS: Lock<Rounds> = Lock::new(Rounds { period_end: 0, due: 0, rest: false, more: false });
+
+/// When the next round by the way may be made. A hint, read without the lock.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// How many scavenger threads there are: then nobody else makes rounds.
+static SCAVENGERS: AtomicU32 = AtomicU32::new(0);
+
+static DECAY_MS: AtomicU64 = AtomicU64::new(DEFAULT_DECAY_MS);
+
+/// Sets after how many milliseconds unneeded memory goes back.
+pub(crate) fn set_decay(ms: u64) {
+    DECAY_MS.store(ms.max(2), Ordering::Relaxed);
+    NEXT.store(0, Ordering::Relaxed);
+}
+
+/// Length of a period in milliseconds.
+pub(crate) fn period() -> u64 {
+    (DECAY_MS.load(Ordering::Relaxed) / 2).max(1)
+}
+
+/// Announces a thread that makes the rounds, or takes the announcement back.
+pub(crate) fn scavenger_starts() {
+    SCAVENGERS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn scavenger_ends() {
+    SCAVENGERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// What a round did.
+pub(crate) struct Round {
+    /// Bytes given back to the OS.
+    pub bytes: usize,
+    /// Whether the next round may find more.
+    pub more: bool,
+}
+
+/// Makes a part of a round if it is time for one and nobody else does. For threads on their way, outside of any gate and lock.
+#[inline]
+pub(crate) fn by_the_way() {
+    if SCAVENGERS.load(Ordering::Relaxed) == 0 && now_ms() >= NEXT.load(Ordering::Relaxed) {
+        by_the_way_slow();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn by_the_way_slow() {
+    let now = now_ms();
+    let Some(mut rounds) = ROUNDS.try_lock() else { return };
+    if now < NEXT.load(Ordering::Relaxed) {
+        return;
+    }
+    NEXT.store(now + PAUSE_MS.min(period()), Ordering::Relaxed);
+    let round = rounds.advance(now, BUDGET);
+    if rounds.due == 0 && !rounds.rest {
+        NEXT.store(rounds.period_end, Ordering::Relaxed);
+    }
+    drop(rounds);
+    report(&round);
+}
+
+/// Makes a round at the end of a period, as long as that takes. For the scavenger.
+pub(crate) fn round() -> Round {
+    let round = ROUNDS.lock().advance(now_ms(), usize::MAX);
+    report(&round);
+    round
+}
+
+/// Gives back everything that nobody uses.
+pub(crate) fn everything() -> usize {
+    let mut rounds = ROUNDS.lock();
+    let mut visited = Visited::default();
+    visit_heaps(Thorough::Everything, &mut usize::MAX.clone(), &mut visited);
+    (rounds.due, rounds.rest) = (0, false);
+    let round = Round { bytes: visited.hole_bytes + space::purge(0, usize::MAX), more: false };
+    drop(rounds);
+    report(&round);
+    round.bytes
+}
+
+fn report(round: &Round) {
+    if round.bytes != 0 {
+        trace::purged(round.bytes, space::dirty_bytes());
+    }
+}
+
+fn visit_heaps(thorough: Thorough, budget: &mut usize, visited: &mut Visited) {
+    if thorough != Thorough::Rest {
+        mid::trim(thorough == Thorough::Everything);
+    }
+    for heap in heap::all() {
+        heap.visit(thorough, budget, visited);
+    }
+}
+
+impl Rounds {
+    /// Goes on with the round that is due: gives back at most `budget` bytes.
+    fn advance(&mut self, now: u64, mut budget: usize) -> Round {
+        let mut visited = Visited::default();
+        if now >= self.period_end {
+            self.period_end = now + period();
+            visit_heaps(Thorough::Decay, &mut budget, &mut visited);
+            let (unneeded, dirty) = space::decay();
+            self.due = unneeded;
+            self.more = visited.more || visited.pages > 0 || dirty > unneeded;
+        } else if self.rest {
+            visit_heaps(Thorough::Rest, &mut budget, &mut visited);
+        }
+        self.rest = visited.rest;
+        let most = self.due.min(budget >> space::PAGE_SHIFT);
+        let purged = space::purge(0, most);
+        self.due -= most;
+        Round { bytes: visited.hole_bytes + purged, more: self.more || self.due > 0 || self.rest }
+    }
+}
+
+/// Takes the lock of this module, before a fork: no heap is visited then.
+pub(crate) fn lock_for_fork() {
+    core::mem::forget(ROUNDS.lock());
+}
+
+/// # Safety
+///
+/// [`lock_for_fork`] must have been called before the fork.
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: passed on.
+    unsafe { ROUNDS.force_unlock() };
+}
+
+/// The child of a fork has no scavenger: its threads make the rounds.
+pub(crate) fn forget_scavengers() {
+    SCAVENGERS.store(0, Ordering::Relaxed);
+}
