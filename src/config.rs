@@ -101,6 +101,8 @@ pub(crate) struct Config {
     pub reservation: usize,
     /// Whether sizes whose blocks escape are placed outside of arenas.
     pub pretenuring: bool,
+    /// Whether the OS may use huge pages for the reservation.
+    pub huge_pages: bool,
 }
 
 impl Config {
@@ -109,6 +111,7 @@ impl Config {
         slab_size: DEFAULT_SLAB_SIZE,
         reservation: DEFAULT_RESERVATION,
         pretenuring: true,
+        huge_pages: false,
     };
 }
 

@@ -101,6 +101,14 @@ impl<A> Shockwave<A> {
         self
     }
 
+    /// Sets whether the OS may use transparent huge pages for the reservation, as its own setting says (off if not set). They make big
+    /// heaps faster, but a touched byte can cost 2 MiB, and memory that was given back may be filled again.
+    #[must_use]
+    pub const fn with_huge_pages(mut self, on: bool) -> Self {
+        self.config.huge_pages = on;
+        self
+    }
+
     /// Calls the backing allocator with no arena entered, because it may allocate for itself, and counts what `traffic` makes
     /// of the result.
     #[inline]

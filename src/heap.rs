@@ -28,7 +28,7 @@ const SPARES_MAX: usize = 32;
 /// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
 const SPARE_TURNS: u32 = 64;
 
-/// Slow paths and ends of arenas between two looks at the clock.
+/// Slow paths between two looks at the clock.
 const TURNS: u32 = 32;
 
 /// One thread's pages.
@@ -52,7 +52,7 @@ pub(crate) struct Heap {
     /// Fewest spare pages since [`Heap::decay_spares`] last looked: pages that nobody needed. And pages taken back since then.
     spare_low: Cell<usize>,
     spare_turns: Cell<u32>,
-    /// Counts slow paths and ends of arenas; see [`Heap::turn`].
+    /// Counts slow paths; see [`Heap::turn`].
     turns: Cell<u32>,
     /// Arena records that are not in use; see `chunk.rs`.
     pub(crate) arenas: Cell<*const crate::chunk::Arena>,

@@ -154,8 +154,11 @@ pub(crate) fn start_of(header: &PageHeader) -> *mut u8 {
 ///
 /// Returns whether there is one. Where the OS refuses the first wish, half of what it grants is given back, because
 /// the program needs address space of its own.
-pub(crate) fn reserve(wanted: usize) -> bool {
+pub(crate) fn reserve(wanted: usize, huge_pages: bool) -> bool {
     let Some((start, len)) = os::reserve(wanted) else { return false };
+    if !huge_pages {
+        os::avoid_huge_pages(start, len);
+    }
     let base = start.map_addr(|addr| addr.next_multiple_of(PAGE_SIZE));
     let pages = (len - (base.addr() - start.addr())) >> PAGE_SHIFT;
     let (headers, bits) = (pages * size_of::<PageHeader>(), Dirty::bytes(pages));

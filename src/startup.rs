@@ -127,7 +127,7 @@ fn start(config: &Config) -> bool {
         MODE.store(config.mode as u8, Ordering::Relaxed);
     }
     sync::register_fences();
-    let granted = space::reserve(config.reservation);
+    let granted = space::reserve(config.reservation, config.huge_pages);
     fork::register();
     STATE.store(if granted { READY } else { REFUSED }, Ordering::Release);
     publish_limit();

@@ -1,6 +1,6 @@
 //! Models of the hand-overs between threads, explored by loom: `cargo test --release -p loom-models`.
 //!
-//! `src/remote.rs` is compiled here a second time, as it stands, against loom's atomics. Around it the models put what
+//! `src/remote.rs` and `src/gate.rs` are compiled here a second time, as they stand, against loom's atomics. Around it the models put what
 //! the rest of the crate does with memory that is not atomic, in loom's `UnsafeCell`, so that a missing happens-before
 //! is a failure as much as a wrong result is.
 //!
@@ -12,6 +12,7 @@
 #![cfg(test)]
 
 mod abandonment;
+mod gates;
 mod heap;
 mod live_count;
 mod remote_frees;
@@ -21,6 +22,10 @@ mod weak;
 #[expect(dead_code, reason = "the models need no statistics")]
 #[path = "../../src/remote.rs"]
 mod remote;
+
+#[expect(dead_code, reason = "whether the owner waits matters to nobody here")]
+#[path = "../../src/gate.rs"]
+mod gate;
 
 /// Explores all executions of a model in which threads are preempted at most `preemptions` times, or all if `None`.
 fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {

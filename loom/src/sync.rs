@@ -9,6 +9,8 @@
 
 pub(crate) use loom::sync::atomic::{AtomicIsize, Ordering};
 
+use std::cell::Cell;
+
 macro_rules! probed {
     ($($name:ident $value:ty;)*) => {$(
         #[derive(Debug)]
@@ -51,6 +53,10 @@ macro_rules! probed {
                 self.probed().fetch_sub(value, order)
             }
 
+            pub(crate) fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                self.probed().fetch_and(value, order)
+            }
+
             pub(crate) fn compare_exchange(
                 &self,
                 current: $value,
@@ -78,3 +84,41 @@ probed! {
     AtomicU32 u32;
     AtomicUsize usize;
 }
+
+/// A fence of the gate that is left out, to show that the model notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftOut {
+    Nothing,
+    LightFence,
+    HeavyFence,
+}
+
+std::thread_local! {
+    /// Loom runs the threads of a model on one thread of the system.
+    static LEFT_OUT: Cell<LeftOut> = const { Cell::new(LeftOut::Nothing) };
+}
+
+/// Leaves a fence out from now on, in the models of this test.
+pub(crate) fn leave_out(fence: LeftOut) {
+    LEFT_OUT.set(fence);
+}
+
+/// The crate's is a fence of the compiler, for which the heavy one stands in: it is as if both were real.
+pub(crate) fn fence_light() {
+    if LEFT_OUT.get() != LeftOut::LightFence {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn fence_heavy() {
+    if LEFT_OUT.get() != LeftOut::HeavyFence {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// Returns at once: the caller looks again.
+pub(crate) fn wait_while(_state: &AtomicU32, _value: u32) {
+    loom::thread::yield_now();
+}
+
+pub(crate) fn wake_all(_state: &AtomicU32) {}

@@ -54,7 +54,13 @@ fn answer<S: Scope>(words: &[&str]) -> Result<String, String> {
         [row, time, idle] => {
             let [time, idle] = [(time, 1), (idle, 0)].map(|(text, least)| number(text, least));
             let [time, idle] = [time?, idle?].map(Duration::from_millis);
-            let outcome = row.parse::<Row>()?.measure::<S>(&Effort { clock: Clock::new(time), idle })?;
+            let row = row.parse::<Row>()?;
+            // As a server would that minds its memory. Peers that have such a thread need not be told.
+            #[cfg(feature = "shockwave")]
+            let _scavenger = row
+                .waits()
+                .then(|| shockwave_alloc::start_scavenger(shockwave_alloc::ScavengerConfig::DEFAULT));
+            let outcome = row.measure::<S>(&Effort { clock: Clock::new(time), idle })?;
             Ok(format!("{}\n", Outcome { peak: peak_bytes(), ..outcome }))
         }
         _ => Err("accepted are exactly three arguments: ROW MILLISECONDS IDLE_MILLISECONDS".to_owned()),

@@ -46,7 +46,7 @@ impl Heap {
     /// Visits the heap. At most `budget` bytes of holes are purged, over all visits that share it.
     pub(crate) fn visit(&'static self, thorough: Thorough, budget: &mut usize, visited: &mut Visited) {
         if self.try_claim() {
-            self.look_after(visited, budget);
+            self.look_after(thorough, visited, budget);
             return;
         }
         // Whoever is inside is awake, and looks after its pages by itself.
@@ -63,17 +63,17 @@ impl Heap {
         drop(visit);
         // What was put back would wait for the next owner.
         if ownerless && self.try_claim() {
-            self.look_after(visited, budget);
+            self.look_after(thorough, visited, budget);
         }
     }
 
     /// The visit to a heap that had no owner, by the thread that has claimed it.
-    fn look_after(&self, visited: &mut Visited, budget: &mut usize) {
+    fn look_after(&self, thorough: Thorough, visited: &mut Visited, budget: &mut usize) {
         // SAFETY: the heap is this thread's.
         unsafe { self.release_unused() };
         {
             let _inside = self.gate.enter();
-            self.visit_cold_pages(Thorough::Everything, None, budget, visited);
+            self.visit_cold_pages(thorough, None, budget, visited);
         }
         self.abandon();
     }

@@ -100,3 +100,108 @@ impl Occupied {
         empty & self.candidates
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Block {
+        Live,
+        Listed,
+        InHole,
+    }
+
+    /// What `page.rs` does with these functions, on a page that is a list of blocks.
+    struct Page {
+        size: usize,
+        holes: u16,
+        blocks: Vec<Block>,
+    }
+
+    impl Page {
+        fn alloc(&mut self) -> bool {
+            if !self.blocks.contains(&Block::Listed) {
+                if self.holes != 0 {
+                    let (blocks, rest) = first(self.holes, self.size, self.blocks.len());
+                    assert!(!blocks.is_empty() && rest < self.holes);
+                    for block in &mut self.blocks[blocks] {
+                        assert_eq!(*block, Block::InHole, "a block is carved a second time");
+                        *block = Block::Listed;
+                    }
+                    self.holes = rest;
+                } else {
+                    let room = PAGE_SIZE / self.size - self.blocks.len();
+                    let count = room.min((OS_PAGE / self.size).max(1));
+                    self.blocks.extend(core::iter::repeat_n(Block::Listed, count));
+                }
+            }
+            let free = self.blocks.iter().position(|block| *block == Block::Listed);
+            free.map(|block| self.blocks[block] = Block::Live).is_some()
+        }
+
+        fn purge(&mut self) {
+            let mut occupied = Occupied::new(self.size, self.blocks.len(), self.holes);
+            for (number, _) in self.blocks.iter().enumerate().filter(|(_, block)| **block == Block::Listed) {
+                occupied.free(number * self.size);
+            }
+            let purged = occupied.empty_pages();
+            assert_eq!(purged & self.holes, 0, "an OS page is purged that was");
+            self.holes |= purged;
+            for (number, block) in self.blocks.iter_mut().enumerate() {
+                if pages_of(number * self.size, self.size) & purged != 0 {
+                    assert_ne!(*block, Block::Live, "a live block is purged");
+                    *block = Block::InHole;
+                }
+            }
+            // As much as possible: every OS page that has carved blocks and no live one.
+            for page in 0..PAGES {
+                let blocks = blocks_of(page..page + 1, self.size, self.blocks.len());
+                let live = self.blocks[blocks.clone()].contains(&Block::Live);
+                assert!(live || blocks.is_empty() || self.holes & 1 << page != 0, "page {page} is left");
+            }
+        }
+
+        fn check(&self) {
+            for (number, block) in self.blocks.iter().enumerate() {
+                let in_hole = pages_of(number * self.size, self.size) & self.holes != 0;
+                assert_eq!(in_hole, *block == Block::InHole, "block {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_block_is_lost_or_made_twice() {
+        let mut random = 1u64;
+        let mut below = |limit: usize| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) as usize % limit
+        };
+        for size in [8, 24, 128, 208, 512, 1024, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 7168, 10240, 16384]
+        {
+            let mut page = Page { size, holes: 0, blocks: Vec::new() };
+            for _ in 0..200 {
+                match below(6) {
+                    0..2 => {
+                        for _ in 0..below(PAGE_SIZE / size + 1) {
+                            page.alloc();
+                        }
+                    }
+                    2..5 => {
+                        let keep = below(20);
+                        for block in page.blocks.iter_mut().filter(|block| **block == Block::Live) {
+                            if below(20) >= keep {
+                                *block = Block::Listed;
+                            }
+                        }
+                    }
+                    _ => page.purge(),
+                }
+                page.check();
+            }
+            // All of it can be had again.
+            while page.alloc() {}
+            assert!(page.holes == 0 && page.blocks.len() == PAGE_SIZE / size);
+        }
+    }
+}

@@ -31,6 +31,17 @@ pub(super) fn commit(start: *mut u8, bytes: usize) -> bool {
     keeping_errno(|| unsafe { region::protect(start, bytes, region::Protection::READ_WRITE) }.is_ok())
 }
 
+/// Asks for pages of the ordinary size in a range: in huge ones a touched byte would cost 2 MiB, and what was given back would be
+/// filled again. A kernel without huge pages refuses, which is as good.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(super) fn avoid_huge_pages(start: *mut u8, bytes: usize) {
+    // SAFETY: advice about a range that was just reserved.
+    keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NOHUGEPAGE) });
+}
+
+#[cfg(any(not(target_os = "linux"), miri))]
+pub(super) fn avoid_huge_pages(_start: *mut u8, _bytes: usize) {}
+
 /// Gives the memory of a range back; it reads as zeros afterwards.
 #[cfg(all(target_os = "linux", not(miri)))]
 pub(super) fn purge(start: *mut u8, bytes: usize) -> bool {

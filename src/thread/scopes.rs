@@ -415,13 +415,16 @@ impl Thread {
 /// Keeps the record of a closed arena for the next one of the thread. Now and then a look at the clock, too.
 #[inline]
 fn keep_record(heap: &Heap, arena: &'static Arena) {
-    if heap.turn() {
+    if heap.counters.arenas_closed.get().is_multiple_of(CLOSED_PER_LOOK) {
         scavenge::by_the_way();
     }
     arena.next.set(heap.arenas.get());
     heap.arenas.set(arena);
     heap.arena_count.set(heap.arena_count.get() + 1);
 }
+
+/// Arenas closed between two looks at the clock.
+const CLOSED_PER_LOOK: u64 = 32;
 
 /// From this many chunks on an arena is asked whether it holds mostly garbage: 1 MiB.
 const GARBAGE_CHUNKS: usize = 16;

@@ -1,0 +1,193 @@
+//! Memory goes back to the OS: by the scavenger, by the way, and at once, of whoever holds it; and what lives stays as it is.
+
+use std::hint::black_box;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats, with_request_arena};
+
+mod common;
+
+use common::{Rng, alone};
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+/// Resident memory of the process in bytes.
+fn resident() -> usize {
+    stats().resident_bytes as usize
+}
+
+fn block(number: usize) -> Box<[u8]> {
+    let size = [512, 1024, 512, 2048, 1024, 512][number % 6];
+    vec![number as u8; size].into_boxed_slice()
+}
+
+fn verify(number: usize, block: &[u8]) {
+    assert!(block.iter().all(|byte| *byte == number as u8), "block {number} is damaged");
+}
+
+/// Makes `count` blocks and frees all but one in `survives` (all of them if that is 0). Returns the survivors and by how many bytes
+/// the process had grown.
+fn burst(count: usize, survives: usize) -> (Vec<(usize, Box<[u8]>)>, usize) {
+    let mut random = Rng(7);
+    let before = resident();
+    let blocks: Vec<_> = (0..count).map(|number| (number, black_box(block(number)))).collect();
+    let peak = resident().saturating_sub(before);
+    let survivors = blocks.into_iter().filter(|_| survives != 0 && random.below(survives) == 0).collect();
+    (survivors, peak)
+}
+
+/// Waits until the process has at most `limit` bytes, doing `meanwhile` now and then. Returns what it has.
+fn wait_for(limit: usize, mut meanwhile: impl FnMut()) -> usize {
+    let begin = Instant::now();
+    while resident() > limit && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+        meanwhile();
+    }
+    resident()
+}
+
+/// Damages what is free, and sees that the survivors are whole.
+fn check(survivors: &[(usize, Box<[u8]>)]) {
+    let again: Vec<_> = (0..60_000).map(|number| black_box(block(number + 1))).collect();
+    again.iter().enumerate().for_each(|(number, block)| verify(number + 1, block));
+    survivors.iter().for_each(|(number, block)| verify(*number, block));
+}
+
+#[test]
+fn a_scavenger_returns_what_a_sleeping_thread_holds() {
+    let _alone = alone();
+    purge();
+    let before = resident();
+    let scavenger =
+        start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_millis(100))).expect("a thread");
+    let (survivors, peak) = burst(100_000, 20);
+    let after = wait_for(before + peak / 4, || {});
+    assert!(after <= before + peak / 4, "{} of {peak} left\n{}", after.saturating_sub(before), stats());
+    assert!(stats().hole_bytes > 0, "{}", stats());
+    check(&survivors);
+    drop(survivors);
+    let all = wait_for(before + peak / 25, || {});
+    assert!(all <= before + peak / 25, "{} of {peak} left\n{}", all.saturating_sub(before), stats());
+    drop(scavenger);
+}
+
+#[test]
+fn a_dozing_scavenger_is_woken() {
+    let _alone = alone();
+    purge();
+    let config =
+        ScavengerConfig::DEFAULT.decay(Duration::from_millis(4)).longest_sleep(Duration::from_secs(3600));
+    let scavenger = start_scavenger(config).expect("a thread");
+    // Long enough for it to find nothing again and again, and to sleep for minutes.
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = resident();
+    let (_, peak) = burst(50_000, 0);
+    let after = wait_for(before + peak / 10, || {});
+    assert!(after <= before + peak / 10, "{} of {peak} left", after.saturating_sub(before));
+    let begin = Instant::now();
+    drop(scavenger);
+    assert!(begin.elapsed() < Duration::from_secs(60), "dropping wakes it, too");
+}
+
+#[test]
+fn without_a_scavenger_traffic_does_it() {
+    let _alone = alone();
+    purge();
+    let before = resident();
+    let (survivors, peak) = burst(100_000, 20);
+    let after = wait_for(before + peak * 2 / 5, || {
+        for _ in 0..50 {
+            with_request_arena(|| drop(black_box(vec![1u8; 100])));
+        }
+    });
+    assert!(after <= before + peak * 2 / 5, "{} of {peak} left\n{}", after.saturating_sub(before), stats());
+    check(&survivors);
+}
+
+#[test]
+fn purge_reaches_threads_that_sleep_and_threads_that_have_ended() {
+    let _alone = alone();
+    purge();
+    let before = resident();
+    let (report, reports) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let sleeper = std::thread::spawn(move || {
+        let (survivors, peak) = burst(50_000, 20);
+        report.send(peak).expect("someone listens");
+        wait.recv().expect("told to go on");
+        check(&survivors);
+    });
+    let mut peak = reports.recv().expect("the sleeper is alive");
+    let survivors = std::thread::spawn(|| burst(50_000, 20)).join().expect("it ends");
+    peak += survivors.1;
+    let held = resident() - before;
+    let purged = purge();
+    let after = resident();
+    assert!(purged > held / 2, "{purged} of {held}");
+    assert!(after <= before + peak / 4, "{} of {peak} left\n{}", after.saturating_sub(before), stats());
+    go_on.send(()).expect("the sleeper is alive");
+    sleeper.join().expect("its blocks are whole");
+    check(&survivors.0);
+}
+
+#[test]
+fn visits_disturb_nobody() {
+    let _alone = alone();
+    let config = ScavengerConfig::DEFAULT.decay(Duration::from_millis(2));
+    let scavenger = start_scavenger(config).expect("a thread");
+    let begin = Instant::now();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..4).map(|_| mpsc::channel::<(usize, Box<[u8]>)>()).unzip();
+    std::thread::scope(|scope| {
+        for (thread, receiver) in receivers.into_iter().enumerate() {
+            let senders = senders.clone();
+            scope.spawn(move || {
+                let mut random = Rng(thread as u64);
+                let mut mine: Vec<(usize, Box<[u8]>)> = Vec::new();
+                for turn in 0.. {
+                    // Waves: many blocks, then few, so that pages become cold and are filled again.
+                    let most = if turn / 2000 % 2 == 0 { 4000 } else { 150 };
+                    let number = random.below(1 << 20);
+                    let small = number % 3 == 0;
+                    let new = if small {
+                        vec![number as u8; 1 + number % 200].into_boxed_slice()
+                    } else {
+                        block(number)
+                    };
+                    if turn % 64 == 0 {
+                        with_request_arena(|| mine.push((number, new.clone())));
+                        if begin.elapsed() > Duration::from_secs(4) {
+                            break;
+                        }
+                    }
+                    mine.push((number, new));
+                    while mine.len() > most {
+                        let (number, old) = mine.swap_remove(random.below(mine.len()));
+                        verify(number, &old);
+                        if random.below(3) == 0 {
+                            // Another thread frees it.
+                            let _ = senders[random.below(4)].send((number, old));
+                        }
+                    }
+                    for (number, block) in receiver.try_iter() {
+                        verify(number, &block);
+                    }
+                    if turn % 5000 == 0 {
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
+                }
+                mine.iter().for_each(|(number, block)| verify(*number, block));
+            });
+        }
+        // Threads that begin and end meanwhile.
+        scope.spawn(move || {
+            while begin.elapsed() < Duration::from_secs(4) {
+                std::thread::spawn(|| drop(burst(2000, 20))).join().expect("it ends");
+            }
+        });
+    });
+    assert!(stats().purges > 0);
+    drop(scavenger);
+}
