@@ -120,6 +120,8 @@ pub(crate) enum Diverted {
     ByLimit,
     /// It would keep much more memory than the program uses of it.
     ByWaste,
+    /// Too many arenas were open when it began.
+    ByCrowd,
 }
 
 /// Chunks closed with live blocks that are still alive.
@@ -569,6 +571,11 @@ impl Arena {
         true
     }
 
+    /// Whether it has a chunk already, without asking for a page.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.cursor.get().chunk.is_null() || self.reserved.get() > 0
+    }
+
     /// How many empty chunks it has put aside.
     pub(crate) fn reserved(&self) -> usize {
         self.reserved.get()
@@ -615,6 +622,7 @@ impl Arena {
                 let remaining = chunk.remote.live.close(live);
                 if remaining != 0 {
                     closed.escaped += remaining as u64;
+                    closed.left += 1;
                     continue;
                 }
                 PINNED.fetch_sub(1, Ordering::Relaxed);
@@ -623,6 +631,7 @@ impl Arena {
             if self.reserved.get() < keep && live == 0 {
                 self.put_reserved(chunk);
             } else {
+                closed.left += 1;
                 give(chunk);
             }
         }
@@ -631,6 +640,7 @@ impl Arena {
         closed.escaped = closed.escaped.saturating_sub(blocks);
         while self.reserved.get() > keep {
             let Some(chunk) = self.take_reserved() else { break };
+            closed.left += 1;
             give(chunk);
         }
         self.chunks.set(usize::from(!next.chunk.is_null()));

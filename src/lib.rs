@@ -43,6 +43,7 @@ mod arena;
 mod bell;
 mod chunk;
 mod config;
+mod crowd;
 #[cfg(feature = "escape-trace")]
 mod escape;
 #[cfg(not(feature = "escape-trace"))]

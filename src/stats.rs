@@ -51,6 +51,9 @@ pub(crate) struct Counters {
     pub outside_bytes: Counter,
     pub escaped_blocks: Counter,
     pub mismatches: Counter,
+    /// Pages that became chunks of arenas, and chunks that arenas gave up.
+    pub chunks_taken: Counter,
+    pub chunks_left: Counter,
     /// Bytes, escaped and bypassed blocks and allocations that the trace has reported.
     traced: [Counter; 4],
 }
@@ -76,6 +79,8 @@ impl Counters {
             outside_bytes: Counter::new(),
             escaped_blocks: Counter::new(),
             mismatches: Counter::new(),
+            chunks_taken: Counter::new(),
+            chunks_left: Counter::new(),
             traced: [const { Counter::new() }; 4],
         }
     }
@@ -91,6 +96,8 @@ pub(crate) struct Closed {
     pub bytes: u64,
     /// Blocks that are still alive.
     pub escaped: u64,
+    /// Chunks that the arena does not keep.
+    pub left: u64,
 }
 
 /// One call to the backing allocator, with sizes in bytes.

@@ -23,7 +23,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::tenure::{GRANULE, STEP_MAX, Tenure};
-use crate::{escape, invariant, large, mid, page, scavenge, space, startup};
+use crate::{crowd, escape, invariant, large, mid, page, scavenge, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -399,7 +399,12 @@ impl Thread {
         let warmed = if arena.keep() == 0 { 0 } else { arena.keep() + 1 };
         let reusable = arena.chunks.get() > warmed && chunk::live_blocks(header) == 0;
         if reusable && arena.remove_chunk(header) {
-            if arena.reserved() == 0 { arena.put_reserved(header) } else { heap.give_page(header) }
+            if arena.reserved() == 0 {
+                arena.put_reserved(header);
+            } else {
+                crowd::left(&heap.counters, 1);
+                heap.give_page(header);
+            }
         }
     }
 
@@ -549,7 +554,8 @@ impl Thread {
         unsafe {
             while let Some(arena) = list.as_ref() {
                 list = arena.next.get();
-                arena.close(arena.keep(), |page| heap.give_page(page));
+                let closed = arena.close(arena.keep(), |page| heap.give_page(page));
+                crowd::left(&heap.counters, closed.left);
                 chunk::retire_record(arena);
             }
             heap.release_unused();

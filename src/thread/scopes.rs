@@ -8,7 +8,7 @@ use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::{Start, Tracker};
-use crate::{escape, scavenge, space, startup, trace};
+use crate::{crowd, escape, scavenge, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
 pub(crate) struct Opened {
@@ -180,6 +180,10 @@ impl Thread {
         if !startup::pretenures() {
             return;
         }
+        if crowd::crowded() && !arena.has_room() {
+            arena.divert(Diverted::ByCrowd);
+            return;
+        }
         let start = if chunk::pressure() < Pressure::Full {
             heap.tenure.start()
         } else if let Some(start) = heap.tenure.start_pressed() {
@@ -212,7 +216,8 @@ impl Thread {
             let Some(arena) = chunk::new_record() else { break };
             arena.next.set(list);
             list = arena;
-            if !arena.warm(bytes_each, || heap.take_page()) {
+            let take = || heap.take_page().inspect(|_| crowd::taken(&heap.counters));
+            if !arena.warm(bytes_each, take) {
                 break;
             }
             warmed += 1;
@@ -284,9 +289,15 @@ impl Thread {
                 }
                 heap.counters.arena_allocs.add(allocs);
                 heap.counters.arena(closed, bypassed, outside, Counter::add);
+                if closed.left > 0 {
+                    crowd::left(&heap.counters, closed.left);
+                }
                 trace::arena_closed(heap.index, &heap.counters);
             }
-            None => UNATTACHED.arena(closed, bypassed, outside, Counter::add_shared),
+            None => {
+                UNATTACHED.arena(closed, bypassed, outside, Counter::add_shared);
+                UNATTACHED.chunks_left.add_shared(closed.left);
+            }
         }
         closed
     }
@@ -400,7 +411,9 @@ impl Thread {
             false
         } else if arena.restart_chunk() {
             true
-        } else if let Some(page) = arena.take_reserved().or_else(|| heap.take_page()) {
+        } else if let Some(page) =
+            arena.take_reserved().or_else(|| heap.take_page().inspect(|_| crowd::taken(&heap.counters)))
+        {
             let newest = arena.cursor.get().chunk;
             arena.cursor.set(arena.add_chunk(page, newest));
             true
