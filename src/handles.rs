@@ -54,7 +54,7 @@ pub(crate) struct Region {
 type Position = Option<Place>;
 
 /// The newest block, its bytes in use, and the block before it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Place {
     head: NonNull<Block>,
     used: usize,
@@ -167,6 +167,23 @@ impl Region {
     }
 }
 
+/// Gives back the place of a slice when what should fill it panics. Values written so far are not dropped, like all values here.
+struct Unfilled<'region> {
+    region: &'region Region,
+    before: Position,
+    after: Position,
+}
+
+impl Drop for Unfilled<'_> {
+    fn drop(&mut self) {
+        // What was made meanwhile lies above the slice and may be in use: then its place stays until the region is reset.
+        if self.region.position() == self.after {
+            // SAFETY: nothing has been allocated since the slice was, which nobody has seen.
+            unsafe { self.region.reset_to(self.before) }
+        }
+    }
+}
+
 /// A new block in front of `older` that has room for `layout`, and at least `size` bytes.
 #[cold]
 fn add_block(layout: Layout, older: Option<NonNull<Block>>, size: usize) -> NonNull<Block> {
@@ -264,12 +281,14 @@ impl Region {
         let Ok(layout) = Layout::array::<T>(len) else {
             panic!("a slice of {len} values is too big for any memory")
         };
+        let before = self.position();
         let place = self.alloc(layout).cast::<T>();
+        let unfilled = Unfilled { region: self, before, after: self.position() };
         for index in 0..len {
-            // SAFETY: the memory is new and has room for `len` values. If `fill` panics, what was written stays until the
-            // region is reset, undropped like all values here.
+            // SAFETY: the memory is new and has room for `len` values.
             unsafe { place.add(index).write(fill(index)) };
         }
+        core::mem::forget(unfilled);
         // SAFETY: all `len` values are written.
         unsafe { &mut *ptr::slice_from_raw_parts_mut(place.as_ptr(), len) }
     }

@@ -1,7 +1,7 @@
 //! Values bound to an arena: contents, alignment, nesting with scopes, checkpoints, memory.
 
 use std::hint::black_box;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, MutexGuard};
 
 use proptest::prelude::*;
@@ -181,6 +181,41 @@ fn a_panic_while_a_slice_is_filled_leaves_the_arena_usable() {
         assert!(nested.iter().enumerate().all(|(index, value)| index == **value));
         assert_eq!(*before, 1);
     });
+}
+
+#[test]
+fn a_slice_that_was_not_filled_gives_its_place_back_if_that_is_still_the_newest() {
+    let _alone = alone();
+    // In the block that is there, in a new one, and in one of its own.
+    for length in [50, 700, 1_000, 5_000] {
+        let mut arena = RequestArena::new();
+        assert_eq!(arena.alloc([1u8; 8]), &[1u8; 8]);
+        let place = arena.checkpoint().scope().alloc_slice_fill_with(length, |_| 1u8).as_ptr();
+        let fail = |at: usize, mut meanwhile: Option<&mut dyn FnMut()>| {
+            let unwound = catch_unwind(AssertUnwindSafe(|| {
+                arena.alloc_slice_fill_with(length, |index| {
+                    if index == at {
+                        resume_unwind(Box::new(()));
+                    }
+                    if let Some(meanwhile) = meanwhile.take() {
+                        meanwhile();
+                    }
+                    2u8
+                });
+            }));
+            assert!(unwound.is_err());
+        };
+        for at in [0, 1, 45] {
+            fail(at, None);
+        }
+        let after = arena.alloc_slice_fill_with(length, |_| 3u8);
+        assert_eq!(after.as_ptr(), place, "{length}");
+        let mut other = None;
+        fail(45, Some(&mut || other = Some(arena.alloc_slice_copy(&[4u8; 300]))));
+        let last = arena.alloc_slice_fill_with(length, |_| 5u8);
+        assert!(after.iter().all(|&byte| byte == 3) && last.iter().all(|&byte| byte == 5));
+        assert_eq!(other.as_deref(), Some(&[4u8; 300][..]), "what was made meanwhile stays");
+    }
 }
 
 #[test]
