@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::mem;
 use std::sync::mpsc;
 use std::thread;
@@ -303,7 +304,7 @@ fn scopes_in_destructors_of_thread_locals() {
             EARLY.with(|_| ());
             for (local, sender) in [&EARLY, &LATE].into_iter().zip(senders) {
                 let arena = RequestArena::new();
-                arena.run(|| mem::forget(Box::new(7)));
+                arena.run(|| mem::forget(black_box(Box::new(7))));
                 local.with(|late| {
                     late.arena.replace(Some(arena));
                     late.report.replace(Some(sender.clone()));
