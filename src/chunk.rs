@@ -75,6 +75,8 @@ pub(crate) struct Arena {
     /// Link in a list of unused records.
     pub next: Cell<*const Arena>,
     pub chunks: Cell<usize>,
+    /// Bytes bumped through in all of them but the newest.
+    earlier_bytes: Cell<u64>,
     /// Empty chunks it takes up again before it asks for a page, and how many.
     reserve: Cell<*const PageHeader>,
     reserved: Cell<usize>,
@@ -260,6 +262,7 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
             thread: AtomicUsize::new(0),
             next: Cell::new(ptr::null()),
             chunks: Cell::new(0),
+            earlier_bytes: Cell::new(0),
             reserve: Cell::new(ptr::null()),
             reserved: Cell::new(0),
             keep: Cell::new(0),
@@ -343,6 +346,8 @@ impl Arena {
         // SAFETY: chunks are headers of the table.
         if let Some(newest) = unsafe { newest.as_ref() } {
             newest.prev.set(page);
+            let bytes = u64::from(newest.carved.load(Ordering::Relaxed));
+            self.earlier_bytes.set(self.earlier_bytes.get() + bytes);
         }
         page.class.store(if self.wiping.get() { WIPED } else { 0 }, Ordering::Relaxed);
         page.owner.store(self.address(), Ordering::Relaxed);
@@ -355,20 +360,26 @@ impl Arena {
     /// A cursor like `cursor`, whose end is where the arena's limit is reached, if that comes before the chunk's end.
     pub(crate) fn within_limit(&self, cursor: Cursor) -> Cursor {
         let limit = self.limit.get();
-        if limit == u64::MAX || cursor.chunk.is_null() {
+        // SAFETY: chunks are headers of the table.
+        let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|_| limit != u64::MAX) else {
             return cursor;
-        }
-        let room = limit.saturating_sub(self.usage().0 + self.bypassed_now.get() + self.outside.get().1);
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let end = cursor.bump.saturating_add(room & !(GRANULE - 1)).min(cursor.end.addr());
-        Cursor { end: cursor.end.with_addr(end), ..cursor }
+        };
+        let room = usize::try_from(limit.saturating_sub(self.limited_bytes())).unwrap_or(usize::MAX);
+        // Not from where the cursor's end is: there may be more room now than when that was set.
+        let end = end_of(chunk);
+        let limited = cursor.bump.saturating_add(room & !(GRANULE - 1)).min(end.addr());
+        Cursor { end: end.with_addr(limited), ..cursor }
+    }
+
+    /// Bytes that count for the limit. The cursor must be folded.
+    fn limited_bytes(&self) -> u64 {
+        self.bytes() + self.bypassed_now.get() + self.outside.get().1
     }
 
     /// Whether its bytes, big objects included, have reached the limit. The cursor must be folded.
     pub(crate) fn over_limit(&self) -> bool {
         let limit = self.limit.get();
-        let bytes = || self.usage().0 + self.bypassed_now.get() + self.outside.get().1;
-        self.diverted.get() == Diverted::ByLimit || limit != u64::MAX && bytes() >= limit
+        self.diverted.get() == Diverted::ByLimit || limit != u64::MAX && self.limited_bytes() >= limit
     }
 
     /// Whether it is the limit and not the chunk that ends the room for allocations. The cursor must be folded.
@@ -383,6 +394,12 @@ impl Arena {
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.plain.get()
+    }
+
+    /// Whether freed blocks are overwritten, which the slab does not do.
+    #[inline]
+    pub(crate) fn is_wiping(&self) -> bool {
+        self.wiping.get()
     }
 
     #[inline]
@@ -416,6 +433,8 @@ impl Arena {
             older.prev.set(newer);
         }
         self.retire_bytes(chunk);
+        let bytes = u64::from(chunk.carved.load(Ordering::Relaxed));
+        self.earlier_bytes.set(self.earlier_bytes.get().saturating_sub(bytes));
         self.chunks.set(self.chunks.get().saturating_sub(1));
         true
     }
@@ -423,7 +442,7 @@ impl Arena {
     /// Adds what was bumped through in a chunk that loses its contents to the sum.
     fn retire_bytes(&self, chunk: &PageHeader) {
         let (sum, peak) = self.past_bytes.get();
-        self.past_bytes.set((sum, peak.max(self.usage().0)));
+        self.past_bytes.set((sum, peak.max(self.bytes())));
         let mut bytes = u64::from(chunk.carved.load(Ordering::Relaxed));
         if self.floor.get() != 0 && self.floor.get() & !(PAGE_SIZE - 1) == space::start_of(chunk).addr() {
             bytes = bytes.saturating_sub(self.inherited.get().0);
@@ -437,10 +456,9 @@ impl Arena {
     /// Whether most of its memory is garbage: it holds four times what the live blocks need, if they are of the
     /// average size. The cursor must be folded.
     pub(crate) fn is_mostly_garbage(&self) -> bool {
-        let (bytes, blocks) = self.usage();
-        let bumped = self.past_bytes.get().0 + self.retired_bytes.get() + bytes;
+        let bumped = self.past_bytes.get().0 + self.retired_bytes.get() + self.bytes();
         let average = bumped / self.allocs.get().max(1);
-        blocks.saturating_mul(average) < (self.chunks.get() * CHUNK_BYTES) as u64 / 4
+        self.blocks().saturating_mul(average) < (self.chunks.get() * CHUNK_BYTES) as u64 / 4
     }
 
     /// Bumps in the record's own cursor, for a thread that watches every call. Null if it does not fit.
@@ -644,6 +662,7 @@ impl Arena {
             give(chunk);
         }
         self.chunks.set(usize::from(!next.chunk.is_null()));
+        self.earlier_bytes.set(0);
         if next.chunk.is_null() {
             // Ready to bump at once: entering finds a chunk.
             next = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
@@ -710,6 +729,11 @@ impl Arena {
         self.bypassed_now.set(self.bypassed_now.get().saturating_sub(size as u64));
     }
 
+    /// Counts that such an object has another size now.
+    pub(crate) fn count_bypassed_resize(&self, old_size: usize, new_size: usize) {
+        self.bypassed_now.set((self.bypassed_now.get() + new_size as u64).saturating_sub(old_size as u64));
+    }
+
     /// Bytes and blocks of objects that were too big.
     pub(crate) fn bypassed(&self) -> (u64, u64) {
         self.bypassed.get()
@@ -767,18 +791,24 @@ impl Arena {
         ptr.addr() < floor && ptr.addr() ^ floor < PAGE_SIZE
     }
 
-    /// Bytes bumped through and live blocks, for statistics. The cursor must be folded.
-    pub(crate) fn usage(&self) -> (u64, u64) {
-        let (mut bytes, mut blocks) = (0u64, 0u64);
+    /// Bytes bumped through. The cursor must be folded.
+    pub(crate) fn bytes(&self) -> u64 {
+        // SAFETY: chunks are headers of the table.
+        let newest = unsafe { self.cursor.get().chunk.as_ref() };
+        let bytes = newest.map_or(0, |chunk| u64::from(chunk.carved.load(Ordering::Relaxed)));
+        (self.earlier_bytes.get() + bytes).saturating_sub(self.inherited.get().0)
+    }
+
+    /// Live blocks, for which every chunk is visited. The cursor must be folded.
+    pub(crate) fn blocks(&self) -> u64 {
+        let mut blocks = 0u64;
         let mut list = self.cursor.get().chunk;
         // SAFETY: the list consists of headers of chunks of this arena.
         while let Some(chunk) = unsafe { list.as_ref() } {
             list = chunk.next.get();
-            bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
             blocks += live_blocks(chunk);
         }
-        let inherited = self.inherited.get();
-        (bytes.saturating_sub(inherited.0), blocks.saturating_sub(inherited.1))
+        blocks.saturating_sub(self.inherited.get().1)
     }
 }
 

@@ -277,7 +277,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
         }
         // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let mut moved = thread.alloc_for_move(header, ptr, new_layout);
+        let mut moved = thread.alloc_for_move(header, ptr, layout.size(), new_layout);
         if moved.is_null() {
             // SAFETY: passed on.
             moved = unsafe { self.alloc_backing(new_layout, false) };

@@ -323,12 +323,16 @@ impl Thread {
         };
         if let Some(arena) = self.entered_arena().filter(|_| !allocated.0.is_null()) {
             arena.count_bypassed(size);
-            if arena.limit.get() != u64::MAX {
-                // The end that the limit sets has moved.
-                self.sync_entered();
-            }
+            self.limit_moved(arena);
         }
         allocated
+    }
+
+    /// What counts for the limit of the entered arena has changed, and with it where the room ends.
+    fn limit_moved(&self, arena: &Arena) {
+        if arena.limit.get() != u64::MAX {
+            self.sync_entered();
+        }
     }
 
     // ---- free ---------------------------------------------------------------------------------------------------
@@ -421,6 +425,15 @@ impl Thread {
     fn bypassed_freed(&self, size: usize) {
         if let Some(arena) = self.entered_arena() {
             arena.count_bypassed_free(size);
+            self.limit_moved(arena);
+        }
+    }
+
+    /// Such a block has another size without having been allocated anew.
+    fn bypassed_resized(&self, old_size: usize, new_size: usize) {
+        if let Some(arena) = self.entered_arena() {
+            arena.count_bypassed_resize(old_size, new_size);
+            self.limit_moved(arena);
         }
     }
 
@@ -483,15 +496,30 @@ impl Thread {
     }
 
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
-    /// stays out of it. Null if the backing allocator has to serve it.
-    pub(crate) fn alloc_for_move(&self, header: &PageHeader, ptr: *const u8, layout: Layout) -> *mut u8 {
+    /// stays out of it. `layout` is the new one. Null if the backing allocator has to serve it.
+    pub(crate) fn alloc_for_move(
+        &self,
+        header: &PageHeader,
+        ptr: *const u8,
+        old_size: usize,
+        layout: Layout,
+    ) -> *mut u8 {
         let owner = header.owner.load(Ordering::Relaxed);
         let in_arena = owner == self.arena.get() & !WATCHED && !self.is_inherited(ptr);
-        if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
+        // Where freed blocks are overwritten they do not go where that is not done.
+        let wiping = || self.entered_arena().is_some_and(Arena::is_wiping);
+        if in_arena && (layout.size() <= GROW_IN_ARENA_MAX || wiping()) {
             return match self.alloc(layout.size(), layout.align()) {
                 Some(block) => block,
                 None => self.alloc_slow(layout).0,
             };
+        }
+        if let Some(arena) = self.entered_arena().filter(|_| layout.size() <= SMALL_MAX) {
+            // What leaves the arena gives its place there back, perhaps.
+            self.count_for_limit(
+                arena,
+                if in_arena { layout.size() } else { layout.size().saturating_sub(old_size) },
+            );
         }
         self.alloc_outside(layout)
     }
@@ -691,11 +719,19 @@ unsafe fn resize_elsewhere(
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
             // SAFETY: passed on.
-            if unsafe { mid::resize(header, ptr, new_size) } { ptr } else { ptr::null_mut() }
+            if !unsafe { mid::resize(header, ptr, new_size) } {
+                return ptr::null_mut();
+            }
+            current().bypassed_resized(layout.size(), new_size);
+            ptr
         }
         Kind::Large if new_size > mid::MID_MAX || layout.align() > mid::MID_ALIGN_MAX => {
             // SAFETY: passed on.
-            unsafe { large::resize(header, layout, new_size) }
+            let resized = unsafe { large::resize(header, layout, new_size) };
+            if !resized.is_null() {
+                current().bypassed_resized(layout.size(), new_size);
+            }
+            resized
         }
         _ => ptr::null_mut(),
     }

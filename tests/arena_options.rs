@@ -214,3 +214,84 @@ fn a_record_that_served_a_wiping_arena_serves_others() {
         verify(&other);
     }
 }
+
+#[test]
+fn room_that_a_big_object_took_comes_back_with_it() {
+    let arena = RequestArena::builder().soft_limit(100_000).build();
+    arena.run(|| {
+        let small = black_box(vec![1u8; 400]);
+        let big = black_box(vec![2u8; 60_000]);
+        let other = black_box(vec![3u8; 400]);
+        drop(big);
+        // 60,800 of 100,000 B.
+        let kept = blocks(150, 400);
+        let now = current_arena_stats().expect("entered");
+        assert_eq!((now.blocks, now.chunks, now.over_limit), (152, 1, false), "{now:?}");
+        assert_eq!((small[399], other[399]), (1, 3));
+        verify(&kept);
+    });
+}
+
+#[test]
+fn big_objects_count_for_the_limit_by_the_size_they_have_grown_to() {
+    let over = || current_arena_stats().expect("entered").over_limit;
+    // Mid-size ones and runs of pages; what can grow in place does.
+    for unit in [20 << 10, 2 << 20] {
+        let arena = RequestArena::builder().soft_limit(10 * unit).build();
+        arena.run(|| {
+            let mut grows: Vec<u8> = Vec::with_capacity(unit);
+            for units in 2..10 {
+                grows.reserve_exact(units * unit);
+                assert!(!over(), "{units} of 10 units of {unit} B");
+            }
+            grows.reserve_exact(10 * unit);
+            assert!(over(), "10 of 10 units of {unit} B");
+        });
+        let arena = RequestArena::builder().soft_limit(10 * unit).build();
+        arena.run(|| {
+            let stays = black_box(vec![1u8; 5 * unit]);
+            let mut grows: Vec<u8> = Vec::with_capacity(2 * unit);
+            grows.reserve_exact(4 * unit);
+            drop(grows);
+            assert!(!over());
+            // What is freed has the size it had, not more.
+            let other = black_box(vec![2u8; 5 * unit]);
+            assert!(over(), "units of {unit} B");
+            assert_eq!((stays[0], other[0]), (1, 2));
+        });
+    }
+}
+
+#[test]
+fn nothing_is_left_of_what_grows_out_of_small_sizes_in_a_wiping_arena() {
+    let arena = RequestArena::builder().zero_freed(true).build();
+    arena.run(|| {
+        for length in [1_000, 1_500, 5_000, 16_000] {
+            let mut text: Vec<u8> = black_box(Vec::with_capacity(8));
+            (0..length).for_each(|_| text.push(0x7C));
+            let below = black_box(vec![0u8; 8]);
+            text.push(0x7C);
+            let address = text.as_ptr().addr();
+            assert!(occurs_around(address, 0x7C), "{length}");
+            drop(text);
+            assert!(!occurs_around(address, 0x7C), "{length}");
+            drop(below);
+        }
+    });
+}
+
+#[test]
+fn a_wiping_arena_full_of_garbage_goes_on_wiping() {
+    let arena = RequestArena::builder().zero_freed(true).build();
+    arena.run(|| {
+        // One block in 100 stays, so that each chunk has some.
+        let kept: Vec<Vec<u8>> = blocks(20_000, 400).into_iter().step_by(100).collect();
+        let more: Vec<Vec<u8>> = blocks(20_000, 400).into_iter().step_by(100).collect();
+        let secret = black_box(vec![0x4Bu8; 500]);
+        let address = secret.as_ptr().addr();
+        assert!(occurs_around(address, 0x4B));
+        drop(secret);
+        assert!(!occurs_around(address, 0x4B), "{:?}", current_arena_stats());
+        assert!(kept.iter().chain(&more).all(|block| block.len() == 400));
+    });
+}

@@ -34,6 +34,29 @@ fn blocks_of_every_size_reach_it() {
 }
 
 #[test]
+fn blocks_that_grow_reach_it_too() {
+    let _alone = alone();
+    for size in [1_500, 3_000, 10_000, 16_000] {
+        let arena = RequestArena::builder().soft_limit(LIMIT).build();
+        let grown = |count: usize| -> Vec<Vec<u8>> {
+            let grow = |_| {
+                let mut block: Vec<u8> = Vec::with_capacity(8);
+                while block.capacity() < size {
+                    let more = (block.capacity() * 2).min(size);
+                    block.reserve_exact(more);
+                }
+                black_box(block)
+            };
+            arena.run(|| (0..count).map(grow).collect())
+        };
+        let some = grown(LIMIT / size / 3);
+        assert!(!arena.over_limit(), "{} blocks of {size} B are not over it: {arena:?}", some.len());
+        let more = grown(LIMIT / size);
+        assert!(arena.over_limit(), "{} blocks of {size} B: {arena:?}", some.len() + more.len());
+    }
+}
+
+#[test]
 fn it_is_reached_when_new_arenas_are_diverted() {
     let _alone = alone();
     // Survivors of every size, each in a chunk with much else, until new arenas place nothing in chunks.
@@ -50,6 +73,13 @@ fn it_is_reached_when_new_arenas_are_diverted() {
             break;
         }
         probe.reset();
+    }
+    // Where freed blocks are overwritten they stay inside all the same, or they would not be.
+    for size in [24, 300, 9000] {
+        let arena = RequestArena::builder().zero_freed(true).build();
+        let inside = arena.run(|| black_box(vec![6u8; size]));
+        assert_eq!(arena.stats().blocks, 1, "{size} B: {arena:?}");
+        assert_eq!(inside.len(), size);
     }
     for size in [200, 5000, 20_000] {
         assert!(notices(size), "blocks of {size} B, with {}", stats());

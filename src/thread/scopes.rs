@@ -177,7 +177,8 @@ impl Thread {
             arena.record(recorder);
             return;
         }
-        if !startup::pretenures() {
+        // What is to be overwritten does not go to the slab, where that is not done.
+        if !startup::pretenures() || arena.is_wiping() {
             return;
         }
         if crowd::crowded() && !arena.has_room() {
@@ -406,7 +407,11 @@ impl Thread {
         let room = if arena.over_limit() || arena.ends_at_limit() {
             arena.divert(Diverted::ByLimit);
             false
-        } else if chunks >= GARBAGE_CHUNKS && chunks.is_power_of_two() && arena.is_mostly_garbage() {
+        } else if chunks >= GARBAGE_CHUNKS
+            && chunks.is_power_of_two()
+            && !arena.is_wiping()
+            && arena.is_mostly_garbage()
+        {
             arena.divert(Diverted::ByWaste);
             false
         } else if arena.restart_chunk() {
