@@ -127,7 +127,8 @@ fn occurs_around(address: usize, pattern: u8) -> bool {
 
 #[test]
 fn freed_blocks_of_a_wiping_arena_are_zeroed_at_once() {
-    for wiping in [true, false] {
+    // The third uses the chunk of the second again.
+    for wiping in [true, false, true] {
         let arena = RequestArena::builder().zero_freed(wiping).build();
         arena.run(|| {
             let kept = black_box(vec![0x11u8; 64]);
@@ -222,12 +223,28 @@ fn room_that_a_big_object_took_comes_back_with_it() {
         let small = black_box(vec![1u8; 400]);
         let big = black_box(vec![2u8; 60_000]);
         let other = black_box(vec![3u8; 400]);
+        let mut kept = Vec::with_capacity(150);
         drop(big);
-        // 60,800 of 100,000 B.
-        let kept = blocks(150, 400);
+        // 64,400 of 100,000 B.
+        kept.extend((0..150).map(|number| vec![fill(number); 400]));
         let now = current_arena_stats().expect("entered");
-        assert_eq!((now.blocks, now.chunks, now.over_limit), (152, 1, false), "{now:?}");
+        assert_eq!((now.blocks, now.chunks, now.over_limit), (153, 1, false), "{now:?}");
         assert_eq!((small[399], other[399]), (1, 3));
+        verify(&kept);
+    });
+}
+
+#[test]
+fn room_that_a_big_object_takes_is_none_for_small_ones() {
+    let arena = RequestArena::builder().soft_limit(100_000).build();
+    arena.run(|| {
+        let small = black_box(vec![1u8; 400]);
+        let mut kept = Vec::with_capacity(150);
+        let big = black_box(vec![2u8; 60_000]);
+        kept.extend((0..150).map(|number| vec![fill(number); 400]));
+        let now = current_arena_stats().expect("entered");
+        assert_eq!((now.bytes, now.over_limit), (40_000, true), "{now:?}");
+        assert_eq!((small[399], big[59_999]), (1, 2));
         verify(&kept);
     });
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::thread;
 
-use shockwave_alloc::{ArenaStats, RequestArena, Shockwave, current_arena_stats};
+use shockwave_alloc::{ArenaStats, RequestArena, Shockwave, current_arena_stats, outside_arena};
 
 #[global_allocator]
 // Without pretenuring, so that nothing but the scope's own length sends allocations elsewhere.
@@ -21,7 +22,12 @@ fn chunks_of(mut step: impl FnMut(usize)) -> u64 {
     arena.run(|| {
         (0..100_000).fold(0, |most, turn| {
             step(turn);
-            if turn % 100 == 0 { most.max(now().chunks) } else { most }
+            if turn % 100 != 0 {
+                return most;
+            }
+            let now = now();
+            assert!(now.bytes <= now.chunks * CHUNK, "{now:?}");
+            most.max(now.chunks)
         })
     })
 }
@@ -36,6 +42,74 @@ fn a_loop_that_frees_what_it_allocates_stays_in_one_chunk() {
         drop(second);
     });
     assert!(chunks <= 2, "{chunks}");
+}
+
+#[test]
+fn a_chunk_whose_blocks_are_all_free_when_it_is_full_is_bumped_through_again() {
+    // The first block is the one that does not fit, so that no block is alive then and no later free tells of the chunk.
+    let chunks = chunks_of(|turn| {
+        let first = black_box(vec![turn as u8; 1000]);
+        let second = black_box(vec![turn as u8; 16]);
+        drop(first);
+        drop(second);
+    });
+    assert_eq!(chunks, 1);
+}
+
+#[test]
+fn a_chunk_that_other_threads_have_emptied_is_used_again_and_its_count_starts_over() {
+    let arena = RequestArena::new();
+    arena.run(|| {
+        let fill = |number: u8| -> Vec<Vec<u8>> {
+            let mut blocks = outside_arena(|| Vec::with_capacity(63));
+            blocks.extend((0..63).map(|_| vec![number; 1024]));
+            blocks
+        };
+        let elsewhere = fill(1);
+        outside_arena(|| thread::spawn(move || drop(elsewhere)).join().expect("frees"));
+        let second = fill(2);
+        assert_eq!(now().chunks, 1, "the chunk was free");
+        let third = fill(3);
+        assert_eq!((now().chunks, now().blocks), (2, 126));
+        for (number, blocks) in [(2, second), (3, third)] {
+            assert!(blocks.iter().flatten().all(|&byte| byte == number));
+        }
+    });
+}
+
+#[test]
+fn an_empty_chunk_that_is_bumped_through_is_not_given_away() {
+    // In an arena that is wiped each free is counted in the chunk's header, in the newest one, too.
+    let arena = RequestArena::builder().zero_freed(true).build();
+    arena.run(|| {
+        for round in 0..5u8 {
+            drop(black_box(vec![0u8; 100]));
+            assert_eq!((now().chunks, now().blocks), (1, 0));
+            let blocks: Vec<Vec<u8>> = (0..200u8).map(|number| vec![number ^ round; 1000]).collect();
+            for (number, block) in blocks.iter().enumerate() {
+                assert!(block.iter().all(|&byte| byte == number as u8 ^ round), "{number}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_arena_that_holds_mostly_garbage_stops_growing() {
+    let arena = RequestArena::new();
+    arena.run(|| {
+        let mut kept = Vec::new();
+        for turn in 0..50_000 {
+            // Out of order, so that the first one's place is lost.
+            let first = black_box(vec![1u8; 400]);
+            let second = black_box(vec![2u8; 400]);
+            drop(first);
+            if turn % 100 == 0 {
+                kept.push(second);
+            }
+        }
+        assert!(now().chunks <= 32, "{:?}", now());
+        assert!(kept.iter().flatten().all(|&byte| byte == 2));
+    });
 }
 
 #[test]

@@ -380,3 +380,22 @@ fn forgotten_guards_of_dropped_arenas_use_up_no_places() {
     live.check();
     live.free_all(false);
 }
+
+#[test]
+fn the_next_arena_starts_over_when_what_was_left_is_gone() {
+    let _alone = alone();
+    let place = || {
+        let block = with_request_arena(|| {
+            drop(black_box(vec![1u8; 500]));
+            black_box(Box::new([2u8; 100]))
+        });
+        (block.as_ptr().addr(), block)
+    };
+    let (first, block) = place();
+    drop(block);
+    let (second, survivor) = place();
+    assert_eq!(second, first, "the chunk is used from its start again");
+    let (third, block) = place();
+    assert!(third > second, "it goes on behind what has survived");
+    assert_eq!((survivor[0], block[99]), (2, 2));
+}

@@ -56,10 +56,8 @@ fn blocks_that_grow_reach_it_too() {
     }
 }
 
-#[test]
-fn it_is_reached_when_new_arenas_are_diverted() {
-    let _alone = alone();
-    // Survivors of every size, each in a chunk with much else, until new arenas place nothing in chunks.
+/// Leaves survivors of every size, each in a chunk with much else, until new arenas place nothing in chunks.
+fn survivors() -> Vec<Vec<u8>> {
     let mut kept = Vec::new();
     for round in 0..20_000usize {
         with_request_arena(|| {
@@ -67,13 +65,34 @@ fn it_is_reached_when_new_arenas_are_diverted() {
             kept.push(black_box(vec![3u8; size]));
             black_box(vec![4u8; 9000]);
         });
-        let mut probe = RequestArena::new();
-        probe.run(|| black_box(vec![5u8; 24]));
-        if probe.stats().chunks == 0 {
-            break;
+        if chunks_of_an_arena() == 0 {
+            return kept;
         }
-        probe.reset();
     }
+    panic!("{}", stats());
+}
+
+/// How many chunks a new arena takes for a block of a size that never survives.
+fn chunks_of_an_arena() -> u64 {
+    let arena = RequestArena::new();
+    arena.run(|| black_box(vec![5u8; 24]));
+    arena.stats().chunks
+}
+
+#[test]
+fn arenas_are_used_again_at_once_when_the_survivors_are_gone() {
+    let _alone = alone();
+    let mut kept = survivors();
+    let inside = kept.split_off(kept.len() / 2);
+    drop(kept);
+    with_request_arena(|| drop(inside));
+    assert_eq!(chunks_of_an_arena(), 1, "{}", stats());
+}
+
+#[test]
+fn it_is_reached_when_new_arenas_are_diverted() {
+    let _alone = alone();
+    let _kept = survivors();
     // Where freed blocks are overwritten they stay inside all the same, or they would not be.
     for size in [24, 300, 9000] {
         let arena = RequestArena::builder().zero_freed(true).build();
