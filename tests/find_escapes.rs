@@ -34,7 +34,8 @@ fn planted_escapes_are_named_and_counted() {
     assert_eq!(through(&report, "render").0, 0, "{text}");
     assert_eq!(report.sites.iter().map(|site| site.count).sum::<u64>(), cached + names, "{text}");
     assert!(text.contains("insert_into_cache") && text.contains("remember_name"), "{text}");
-    assert!(text.contains("find_escapes.rs:"), "{text}");
+    // The profile `release` of this crate has no debug information, from which lines come.
+    assert!(text.contains("find_escapes.rs:") || !cfg!(debug_assertions), "{text}");
     // What the two planted functions allocate is all that is left, and it is as big as it says.
     let bytes: u64 = report.sites.iter().map(|site| site.bytes).sum();
     assert!((5_000..50_000).contains(&bytes), "{text}");
