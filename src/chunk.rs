@@ -562,7 +562,6 @@ impl Arena {
     /// many from now on. Returns whether there was enough.
     pub(crate) fn warm(&self, bytes: usize, mut take: impl FnMut() -> Option<&'static PageHeader>) -> bool {
         let wanted = bytes.div_ceil(CHUNK_BYTES).max(1);
-        self.keep.set(self.keep.get().max(wanted));
         // A chunk with survivors does not count: it is partly used.
         let whole = if self.inherited.get().1 == 0 { self.chunks.get() } else { 0 };
         let cursor = self.cursor.get();
@@ -586,6 +585,7 @@ impl Arena {
             }
             self.put_reserved(page);
         }
+        self.keep.set(self.keep.get().max(wanted));
         true
     }
 

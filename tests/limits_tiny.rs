@@ -4,7 +4,7 @@
 mod churn;
 
 use churn::{Block, Random, poison};
-use shockwave_alloc::{RequestArena, Shockwave, stats, with_request_arena};
+use shockwave_alloc::{RequestArena, Shockwave, purge, stats, warm_up, with_request_arena};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new().with_reservation(6 << 20);
@@ -64,6 +64,13 @@ fn what_does_not_fit_goes_to_the_backing_allocator() {
         let now = fits();
         assert!(now >= first - 200, "{first} blocks fitted at first, {now} after round {round}\n{}", stats());
     }
+
+    // A wish that cannot be fulfilled keeps nothing.
+    assert_eq!(warm_up(1, 1 << 30), 0);
+    purge();
+    let now = fits();
+    assert!(now >= first - 200, "{first} blocks fitted at first, {now} after a failed warm-up\n{}", stats());
+    with_request_arena(|| Block::new(100, 8, 1).check());
 
     let mut random = Random::new(1);
     // A scope without room for a chunk has no effect on the program, and one with room has a chunk.

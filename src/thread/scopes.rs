@@ -219,6 +219,9 @@ impl Thread {
             list = arena;
             let take = || heap.take_page().inspect(|_| crowd::taken(&heap.counters));
             if !arena.warm(bytes_each, take) {
+                // SAFETY: the record is this call's, and was closed.
+                let closed = unsafe { arena.close(arena.keep(), |page| heap.give_page(page)) };
+                crowd::left(&heap.counters, closed.left);
                 break;
             }
             warmed += 1;
