@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use shockwave_alloc::{
     ArenaGuard, Mode, RequestArena, Shockwave, outside_arena, set_mode, stats, with_request_arena,
 };
@@ -294,17 +295,23 @@ fn run(program: &[Step], blocks_first: bool) {
     set_mode(Mode::Arena);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn programs_of_one_thread(program in prop::collection::vec(steps(), 0..300), blocks_first: bool) {
-        let _alone = alone();
+#[test]
+fn programs_of_one_thread() {
+    // Held while programs are made, too: they may be mid-size blocks themselves, and the other test counts those.
+    let _alone = alone();
+    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(config);
+    let programs = (prop::collection::vec(steps(), 0..300), any::<bool>());
+    let result = runner.run(&programs, |(program, blocks_first)| {
         let before = stats();
         run(&program, blocks_first);
         let after = stats();
         prop_assert_eq!(after.mid, before.mid);
         prop_assert_eq!(after.large, before.large);
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}\n{runner}");
     }
 }
 
