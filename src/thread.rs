@@ -504,22 +504,38 @@ impl Thread {
         old_size: usize,
         layout: Layout,
     ) -> *mut u8 {
-        let owner = header.owner.load(Ordering::Relaxed);
-        let in_arena = owner == self.arena.get() & !WATCHED && !self.is_inherited(ptr);
-        // Where freed blocks are overwritten they do not go where that is not done.
-        let wiping = || self.entered_arena().is_some_and(Arena::is_wiping);
-        if in_arena && (layout.size() <= GROW_IN_ARENA_MAX || wiping()) {
+        let Some(arena) = self.entered_arena() else { return self.alloc_outside(layout) };
+        let in_arena = header.owner.load(Ordering::Relaxed) == arena.address() && !arena.is_inherited(ptr);
+        if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             return match self.alloc(layout.size(), layout.align()) {
                 Some(block) => block,
                 None => self.alloc_slow(layout).0,
             };
         }
-        if let Some(arena) = self.entered_arena().filter(|_| layout.size() <= SMALL_MAX) {
+        if arena.is_plain() {
+            self.alloc_outside(layout)
+        } else {
+            self.alloc_for_other_move(arena, in_arena, old_size, layout)
+        }
+    }
+
+    /// [`Thread::alloc_for_move`] where an arena is entered that is limited or wiped, perhaps.
+    #[cold]
+    fn alloc_for_other_move(
+        &self,
+        arena: &Arena,
+        in_arena: bool,
+        old_size: usize,
+        layout: Layout,
+    ) -> *mut u8 {
+        // Where freed blocks are overwritten they do not go where that is not done.
+        if in_arena && arena.is_wiping() {
+            return self.alloc_slow(layout).0;
+        }
+        if layout.size() <= SMALL_MAX {
             // What leaves the arena gives its place there back, perhaps.
-            self.count_for_limit(
-                arena,
-                if in_arena { layout.size() } else { layout.size().saturating_sub(old_size) },
-            );
+            let given_back = if in_arena { 0 } else { old_size };
+            self.count_for_limit(arena, layout.size().saturating_sub(given_back));
         }
         self.alloc_outside(layout)
     }

@@ -163,14 +163,14 @@ impl Thread {
             None => chunk::new_record()?,
         };
         arena.renew(limit, wiping);
-        self.prepare(arena, heap);
+        self.prepare(arena, heap, wiping);
         heap.counters.arenas_opened.add(1);
         Some(arena)
     }
 
     /// Decides how an arena begins.
     #[inline]
-    fn prepare(&self, arena: &'static Arena, heap: &Heap) {
+    fn prepare(&self, arena: &'static Arena, heap: &Heap, wiping: bool) {
         if !self.tracing.get()
             && let Some(recorder) = escape::recorder_for_next_arena(self)
         {
@@ -178,7 +178,7 @@ impl Thread {
             return;
         }
         // What is to be overwritten does not go to the slab, where that is not done.
-        if !startup::pretenures() || arena.is_wiping() {
+        if !startup::pretenures() || wiping {
             return;
         }
         if crowd::crowded() && !arena.has_room() {
@@ -240,7 +240,7 @@ impl Thread {
         let closed = self.close(arena, arena.keep().max(1));
         arena.add_past(closed.bytes, retired.min(closed.bytes));
         if let Some(heap) = self.attached() {
-            self.prepare(arena, heap);
+            self.prepare(arena, heap, arena.is_wiping());
         }
         closed
     }
