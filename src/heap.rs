@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::ptr;
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
 use crate::size_class::CLASSES;
@@ -47,6 +48,8 @@ pub(crate) struct Heap {
     pub(crate) arena_count: Cell<usize>,
     /// Position in the registry, from 0: spreads threads over the mid-size heaps.
     pub(crate) index: usize,
+    /// Mid-size blocks for its thread's next requests.
+    pub(crate) mid: mid::Cache,
     pub(crate) counters: Counters,
     /// The next heap in the registry; set once.
     next_heap: AtomicPtr<Heap>,
@@ -126,6 +129,7 @@ impl Heap {
             arenas: Cell::new(ptr::null()),
             arena_count: Cell::new(0),
             index,
+            mid: mid::Cache::new(),
             counters: Counters::new(),
             next_heap: AtomicPtr::new(ptr::null_mut()),
             mailbox: MailboxLine(Mailbox::new()),
@@ -411,7 +415,7 @@ impl Heap {
     }
 
     /// Prepares for having no owner: no page is current any more, so that each goes back when its last block is freed, and
-    /// the spare ones go back now.
+    /// the spare ones and mid-size blocks go back now.
     ///
     /// # Safety
     ///
@@ -427,5 +431,6 @@ impl Heap {
             }
         }
         self.trim_spares(0);
+        mid::clear(&self.mid);
     }
 }

@@ -50,8 +50,12 @@ pub fn stats() -> Stats {
     stats.reserved_bytes = reserved as u64;
     stats.committed_bytes = committed as u64;
     stats.dirty_bytes = space::dirty_bytes() as u64;
-    let (blocks, bytes) = mid::usage();
-    stats.mid = usage(bytes, blocks);
+    // Each thread counts what it allocates and frees: as above.
+    let (blocks, bytes) =
+        heap::all().map(|heap| heap.mid.usage()).fold(mid::usage_uncached(), |(blocks, bytes), more| {
+            (blocks.wrapping_add(more.0), bytes.wrapping_add(more.1))
+        });
+    stats.mid = usage((bytes as i64).max(0) as u64, (blocks as i64).max(0) as u64);
     let (blocks, bytes) = large::usage();
     stats.large = usage(bytes, blocks);
     space::visit_runs(|header, _| visit(&mut stats, header));

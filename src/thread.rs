@@ -308,8 +308,8 @@ impl Thread {
     fn alloc_big(&self, layout: Layout) -> (*mut u8, bool) {
         let (size, align) = (layout.size(), layout.align());
         let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
-            // SAFETY: `heap` is never null.
-            (mid::alloc(layout, unsafe { (*self.heap.get()).index }), false)
+            let heap = self.attach();
+            (mid::alloc(layout, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
         } else if size != 0 {
             large::alloc(layout)
         } else {
@@ -592,7 +592,7 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
         Kind::Mid => {
             thread.bypassed_freed(layout.size());
             // SAFETY: passed on.
-            unsafe { mid::dealloc(header, ptr) };
+            unsafe { mid::dealloc(header, ptr, thread.attached().map(|heap| &heap.mid)) };
         }
         Kind::Large => {
             thread.bypassed_freed(layout.size());
@@ -679,8 +679,9 @@ unsafe fn resize_elsewhere(
             ptr
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
+            let cache = current().attached().map(|heap| &heap.mid);
             // SAFETY: passed on.
-            if unsafe { mid::resize(header, ptr, new_size) } { ptr } else { ptr::null_mut() }
+            if unsafe { mid::resize(header, ptr, new_size, cache) } { ptr } else { ptr::null_mut() }
         }
         Kind::Large if new_size > mid::MID_MAX || layout.align() > mid::MID_ALIGN_MAX => {
             // SAFETY: passed on.
