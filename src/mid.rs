@@ -1,5 +1,4 @@
-//! Mid-size blocks, above 16 KiB up to 1 MiB: a cache of freed blocks in each thread, and behind it talc heaps over runs
-//! of pages.
+//! Mid-size blocks, above 16 KiB up to 1 MiB: a cache of freed blocks in each thread, and behind it heaps of units of 4 KiB.
 //!
 //! There are several heaps, each behind its own lock, and threads are spread over them. Which heap a block belongs to
 //! and how big it is stands in the header of the page it begins in, so a caller's wrong layout does no harm. That entry
@@ -7,6 +6,7 @@
 
 mod cache;
 mod classes;
+mod spans;
 
 pub(crate) use cache::Cache;
 pub(crate) use classes::MID_MAX;
@@ -15,111 +15,35 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr;
 
-use talc::DefaultBinning;
-use talc::base::binning::Binning;
-use talc::base::{CHUNK_UNIT, Talc};
-use talc::source::Source;
-
 use crate::header::{Kind, PageHeader};
 use crate::invariant::fatal;
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counter;
 use crate::sync::{Lock, Ordering};
-use classes::{class_of, size_of_class};
+use classes::{UNIT, class_of, size_of_class, units_of_class};
+use spans::Spans;
 
-/// Largest alignment served here, in bytes.
-pub(crate) const MID_ALIGN_MAX: usize = 4 << 10;
+/// Largest alignment served here, in bytes: that of every block.
+pub(crate) const MID_ALIGN_MAX: usize = UNIT;
 
 const HEAPS: usize = 4;
 /// Pages a heap takes at once, at least: 4 MiB.
-const CLAIM: usize = if cfg!(miri) { 24 } else { 64 };
+const CLAIM: usize = if cfg!(miri) { 24 } else { 65 };
 
-static HEAP: [Lock<Heap>; HEAPS] = [
-    Lock::new(Heap::new(Pages::new(0))),
-    Lock::new(Heap::new(Pages::new(1))),
-    Lock::new(Heap::new(Pages::new(2))),
-    Lock::new(Heap::new(Pages::new(3))),
-];
+const _: () = assert!(CLAIM <= spans::SPAN_MAX && spans::pages_for(MID_MAX / UNIT) <= CLAIM);
 
-/// Bytes between blocks that lie side by side, talc's word among them. A multiple of the cache line, so that neither the
-/// beginnings of blocks nor a head and what is copied behind it fall into the same places of each OS page: where the target of
-/// a copy begins 1 to 31 bytes behind its source, the two taken modulo 4 KiB, AMD's `rep movsb` takes 25 times as long.
-const STAGGER: usize = 64;
-
-/// Where a talc heap gets memory: runs of pages.
-#[derive(Debug)]
-struct Pages {
-    index: u8,
-}
-
-impl Pages {
-    const fn new(index: u8) -> Pages {
-        Pages { index }
-    }
-}
+static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
 
 /// Live blocks and bytes by the count of threads that have no cache, wrapping.
 static LIVE_BLOCKS: Counter = Counter::new();
 static LIVE_BYTES: Counter = Counter::new();
 
-// SAFETY: neither method touches the lock around the heap or the global allocator.
-unsafe impl Source for Pages {
-    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        // What talc itself needs: the table of its first heap, a tag, and rounding at both ends.
-        let own = talc::min_first_heap_layout::<B>().size() + 4 * talc::base::CHUNK_UNIT;
-        let bytes =
-            layout.size().checked_add(layout.align()).and_then(|sum| sum.checked_add(own)).ok_or(())?;
-        let needed = bytes.div_ceil(PAGE_SIZE);
-        let run = space::alloc_run(needed.max(CLAIM), 1, Kind::Mid)
-            .or_else(|| space::alloc_run(needed, 1, Kind::Mid))
-            .ok_or(())?;
-        let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
-        let base = space::start_of(run.header);
-        for page in 0..pages {
-            // SAFETY: each page of the run is in the reservation.
-            if let Some(header) = space::header_of(unsafe { base.add(page * PAGE_SIZE) }) {
-                header.class.store(talc.source.index, Ordering::Relaxed);
-            }
-        }
-        // SAFETY: the run belongs to this heap until `resize` lets it go.
-        match unsafe { talc.claim(base, pages * PAGE_SIZE) } {
-            Some(_) => Ok(()),
-            None => {
-                space::free_run(run.header);
-                Err(())
-            }
-        }
-    }
-
-    const TRACK_HEAP_END: bool = true;
-
-    unsafe fn resize(&mut self, chunk_base: *mut u8, heap_end: *mut u8, is_heap_base: bool) -> *mut u8 {
-        if !is_heap_base {
-            return heap_end;
-        }
-        // Every block of the run is free. Its last page knows how long it is; a run is claimed whole, so the byte
-        // before the end is in that page.
-        let Some(last) = space::header_of(heap_end.wrapping_sub(1)) else { return heap_end };
-        let len = last.run_len.load(Ordering::Relaxed) as usize;
-        let start = space::start_of(last).wrapping_sub((len - 1) * PAGE_SIZE);
-        match space::header_of(start) {
-            Some(first) => {
-                space::free_run(first);
-                chunk_base
-            }
-            None => heap_end,
-        }
-    }
-}
-
-type Heap = Talc<Pages, DefaultBinning>;
-
 /// What the header of the page in which a block begins says of it: a word, 0 if no block begins there.
 ///
 /// ```text
 /// 63      48 47     40 39        0
-/// |  offset |  class  |   size   |     offset in the page, size as requested, 0 while a thread keeps the block for later
+/// |  offset | class + 1 |  size  |     offset in the page, size as requested, 0 while a thread keeps the block for later
 /// ```
 #[derive(Clone, Copy)]
 struct Entry {
@@ -129,14 +53,16 @@ struct Entry {
 
 impl Entry {
     fn pack(self, block: *const u8) -> u64 {
-        offset(block) << 48 | (self.class as u64) << 40 | self.size as u64
+        offset(block) << 48 | (self.class as u64 + 1) << 40 | self.size as u64
     }
 
     /// Reads the entry of a block; `None` if no such block begins in the page.
     fn read(header: &PageHeader, block: *const u8) -> Option<Entry> {
         let word = slot(header, block).get();
-        (word != 0 && word >> 48 == offset(block))
-            .then_some(Entry { class: (word >> 40) as u8 as usize, size: (word & ((1 << 40) - 1)) as usize })
+        (word != 0 && word >> 48 == offset(block)).then_some(Entry {
+            class: usize::from((word >> 40) as u8) - 1,
+            size: (word & ((1 << 40) - 1)) as usize,
+        })
     }
 
     /// Reads the entry of a block that the program has.
@@ -167,9 +93,8 @@ fn slot(header: &PageHeader, block: *const u8) -> &Cell<u64> {
 pub(crate) fn alloc(layout: Layout, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
     debug_assert!(layout.size() > SMALL_MAX && layout.size() <= MID_MAX);
     let class = class_of(layout.size());
-    // Blocks are aligned as talc aligns them; more is seldom wanted.
-    let cached = if layout.align() <= CHUNK_UNIT { cache.and_then(|cache| cache.take(class)) } else { None };
-    let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, layout.align(), preferred), class));
+    let cached = cache.and_then(|cache| cache.take(class));
+    let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, preferred), class));
     let Some(header) = space::header_of(block) else {
         // What the thread keeps may be what is missing.
         return match cache.filter(|cache| !cache.is_empty()) {
@@ -199,18 +124,35 @@ fn count(cache: Option<&Cache>, blocks: u64, bytes: u64) {
     }
 }
 
-fn alloc_from_heap(class: usize, align: usize, preferred: usize) -> *mut u8 {
-    let preferred = preferred % HEAPS;
+fn alloc_from_heap(class: usize, preferred: usize) -> *mut u8 {
+    let units = units_of_class(class);
     // A heap that is busy is passed over, unless all are.
-    let mut heap = (0..HEAPS)
-        .find_map(|turn| HEAP[(preferred + turn) % HEAPS].try_lock())
-        .unwrap_or_else(|| HEAP[preferred].lock());
-    // SAFETY: the size is not zero.
-    match unsafe { heap.allocate(layout(class, align)) } {
-        // Talc's memory is the reservation's, but its pointers may carry less provenance.
-        Some(block) => space::at(block.as_ptr().addr()),
-        None => ptr::null_mut(),
+    let (index, mut heap) = (preferred..preferred + HEAPS)
+        .find_map(|index| HEAP[index % HEAPS].try_lock().map(|heap| (index % HEAPS, heap)))
+        .unwrap_or_else(|| (preferred % HEAPS, HEAP[preferred % HEAPS].lock()));
+    let block = heap.alloc(units);
+    if !block.is_null() || !claim(&mut heap, index, units) {
+        return block;
     }
+    heap.alloc(units)
+}
+
+/// Gives the heap of this index one more span, in which there are `units` units. Returns false if there is no memory.
+fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
+    let needed = spans::pages_for(units);
+    let run =
+        space::alloc_run(needed.max(CLAIM), 1, Kind::Mid).or_else(|| space::alloc_run(needed, 1, Kind::Mid));
+    let Some(run) = run else { return false };
+    let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
+    let base = space::start_of(run.header);
+    for page in 0..pages {
+        let Some(header) = space::header_of(base.wrapping_add(page * PAGE_SIZE)) else { continue };
+        header.class.store(index as u8, Ordering::Relaxed);
+        header.next.set(run.header);
+    }
+    // SAFETY: the run belongs to this heap until it is given back; it has at most the pages of a claim, and enough of them.
+    unsafe { heap.add(base, pages) };
+    true
 }
 
 /// Frees the block at `ptr`, which begins in the page of `header`.
@@ -243,8 +185,12 @@ fn give_back(block: *mut u8) {
     };
     let mut heap = heap_of(header).lock();
     slot(header, block).set(0);
-    // SAFETY: the block is free and has this class; talc does not look at the alignment.
-    unsafe { heap.deallocate(block, layout(entry.class, 1)) };
+    // SAFETY: the block is free, in the span that begins in this page, and of this class.
+    let empty = unsafe { heap.free(span_of(header), block, units_of_class(entry.class)) };
+    drop(heap);
+    if let Some(header) = empty.and_then(|base| space::header_of(base)) {
+        space::free_run(header);
+    }
 }
 
 /// Changes the size of a block in place. Returns whether that was possible.
@@ -262,15 +208,10 @@ pub(crate) unsafe fn resize(
     let room = size_of_class(class);
     if new_size > room || new_size <= room / 2 {
         let new_class = class_of(new_size);
-        // SAFETY: the block has this class.
-        let done = unsafe {
-            heap_of(header).lock().try_realloc_in_place(
-                space::at(ptr.addr()),
-                layout(class, 1),
-                layout(new_class, 1).size(),
-            )
-        };
-        if !done {
+        let (units, wanted) = (units_of_class(class), units_of_class(new_class));
+        let block = space::at(ptr.addr());
+        // SAFETY: the block is in the span that begins in this page, and of this class.
+        if !unsafe { heap_of(header).lock().resize(span_of(header), block, units, wanted) } {
             return false;
         }
         class = new_class;
@@ -298,12 +239,12 @@ pub(crate) unsafe fn unlock_after_fork() {
     HEAP.iter().for_each(|heap| unsafe { heap.force_unlock() });
 }
 
-fn heap_of(header: &PageHeader) -> &'static Lock<Heap> {
+fn heap_of(header: &PageHeader) -> &'static Lock<Spans> {
     &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS]
 }
 
-/// What talc is asked for, for a block of `class`.
-fn layout(class: usize, align: usize) -> Layout {
-    // SAFETY: the alignment is that of a layout, and the size little more than 1 MiB.
-    unsafe { Layout::from_size_align_unchecked(size_of_class(class) + STAGGER - size_of::<usize>(), align) }
+/// First byte of the span that a page is part of.
+fn span_of(header: &PageHeader) -> *mut u8 {
+    // SAFETY: pages of spans have the header of the first one, which is in the table.
+    space::start_of(unsafe { &*header.next.get() })
 }

@@ -10,52 +10,70 @@ use super::classes::{CLASSES, size_of_class};
 use crate::stats::Counter;
 
 /// Blocks of one class that are kept, at most.
-const DEPTH: usize = 16;
+const DEPTH: usize = 15;
 
 /// Bytes that are kept in any case, and the share of the live bytes that may be kept besides.
 const KEPT_MIN: usize = 1 << 20;
-const KEPT_SHARE: usize = 4;
+const KEPT_SHARE: usize = 2;
 
-/// Classes above the best fitting one whose blocks are taken as well: a block is at most 1.41 times what was asked for.
-const ABOVE: u32 = 2;
+/// Classes above the best fitting one whose blocks are taken as well: a block is at most 1.6 times what was asked for, and a unit
+/// more.
+const ABOVE: u32 = 3;
 
 /// Blocks taken in before the cache looks which of its blocks were not needed meanwhile.
-const TURNS: u32 = 1024;
+const TURNS: u32 = 512;
 
 /// Blocks of one thread; nobody else touches it but for the counters.
 pub(crate) struct Cache {
-    /// Bit `c` is set if `counts[c]` is not 0.
+    /// Bit `c` is set if class `c` has blocks.
     nonempty: Cell<u64>,
     /// Bytes of all blocks, by their classes.
     bytes: Cell<usize>,
-    counts: [Cell<u8>; CLASSES],
-    /// Fewest blocks of each class since [`Cache::decay`] last looked, and blocks taken in since.
-    lows: [Cell<u8>; CLASSES],
+    /// Blocks taken in since [`Cache::decay`] last looked.
     turns: Cell<u32>,
     /// Where the search for a block to give up goes on.
     hand: Cell<u32>,
-    /// Oldest first.
-    blocks: [[Cell<*mut u8>; DEPTH]; CLASSES],
     /// Blocks and bytes, as requested, that the thread has allocated less those it has freed, wrapping: they may be another
     /// thread's.
     pub(super) live_blocks: Counter,
     pub(super) live_bytes: Counter,
+    stacks: [Stack; CLASSES],
+}
+
+/// Blocks of one class.
+struct Stack {
+    count: Cell<u8>,
+    /// Fewest blocks since [`Cache::decay`] last looked.
+    low: Cell<u8>,
+    /// Oldest first.
+    blocks: [Cell<*mut u8>; DEPTH],
 }
 
 const _: () = assert!(CLASSES <= u64::BITS as usize);
+
+impl Stack {
+    #[inline]
+    fn count(&self) -> usize {
+        usize::from(self.count.get())
+    }
+}
 
 impl Cache {
     pub(crate) const fn new() -> Cache {
         Cache {
             nonempty: Cell::new(0),
             bytes: Cell::new(0),
-            counts: [const { Cell::new(0) }; CLASSES],
-            lows: [const { Cell::new(0) }; CLASSES],
             turns: Cell::new(0),
             hand: Cell::new(0),
-            blocks: [const { [const { Cell::new(ptr::null_mut()) }; DEPTH] }; CLASSES],
             live_blocks: Counter::new(),
             live_bytes: Counter::new(),
+            stacks: [const {
+                Stack {
+                    count: Cell::new(0),
+                    low: Cell::new(0),
+                    blocks: [const { Cell::new(ptr::null_mut()) }; DEPTH],
+                }
+            }; CLASSES],
         }
     }
 
@@ -69,6 +87,7 @@ impl Cache {
     }
 
     /// Bytes that may be kept.
+    #[inline]
     fn limit(&self) -> usize {
         // Below 0 if the thread has freed more than it allocated.
         let live = (self.live_bytes.get() as i64).max(0) as usize;
@@ -78,55 +97,54 @@ impl Cache {
     /// Takes the newest block that serves `class`, and says which class it is of.
     #[inline]
     pub(super) fn take(&self, class: usize) -> Option<(*mut u8, usize)> {
-        let candidates = self.nonempty.get() >> class;
-        let above = candidates.trailing_zeros();
+        let above = (self.nonempty.get() >> class).trailing_zeros();
         if above > ABOVE {
             return None;
         }
         let class = class + above as usize;
-        Some((self.pop(class), class))
+        let stack = &self.stacks[class];
+        let left = stack.count() - 1;
+        let block = stack.blocks[left].get();
+        self.bytes.set(self.bytes.get() - size_of_class(class));
+        self.counted(stack, class, left);
+        Some((block, class))
     }
 
-    fn pop(&self, class: usize) -> *mut u8 {
-        let left = self.counts[class].get() - 1;
-        self.counted(class, left);
-        self.lows[class].set(self.lows[class].get().min(left));
-        self.blocks[class][usize::from(left)].get()
-    }
-
-    fn counted(&self, class: usize, count: u8) {
-        let before = self.counts[class].replace(count);
-        let size = size_of_class(class);
-        self.bytes.set(self.bytes.get() + usize::from(count) * size - usize::from(before) * size);
-        let bit = 1 << class;
-        self.nonempty.set(if count == 0 { self.nonempty.get() & !bit } else { self.nonempty.get() | bit });
+    /// Notes that `left` blocks of a class are left.
+    #[inline]
+    fn counted(&self, stack: &Stack, class: usize, left: usize) {
+        stack.count.set(left as u8);
+        if left == 0 {
+            self.nonempty.set(self.nonempty.get() & !(1 << class));
+        }
+        stack.low.set(stack.low.get().min(left as u8));
     }
 
     /// Keeps a freed block of `class`. Blocks for which there is no room, this one perhaps, go to `release`.
     #[inline]
     pub(super) fn put(&self, block: *mut u8, class: usize, mut release: impl FnMut(*mut u8)) {
-        let size = size_of_class(class);
-        let limit = self.limit();
-        if size > limit {
-            return release(block);
+        let stack = &self.stacks[class];
+        if stack.count() == DEPTH {
+            self.give_up(class, DEPTH / 2 + 1, &mut release);
         }
-        if usize::from(self.counts[class].get()) == DEPTH {
-            self.give_up(class, DEPTH / 2, &mut release);
-        }
-        let count = self.counts[class].get();
-        self.blocks[class][usize::from(count)].set(block);
-        self.counted(class, count + 1);
+        let count = stack.count();
+        stack.blocks[count].set(block);
+        stack.count.set(count as u8 + 1);
+        self.nonempty.set(self.nonempty.get() | 1 << class);
+        self.bytes.set(self.bytes.get() + size_of_class(class));
         self.turns.set(self.turns.get() + 1);
-        if self.bytes.get() > limit {
+        let limit = self.limit();
+        if self.bytes.get() > limit || self.turns.get() >= TURNS {
             self.shrink(limit, &mut release);
-        } else if self.turns.get() >= TURNS {
-            self.decay(&mut release);
         }
     }
 
-    /// Gives up old blocks of one class after the other until at most `limit` bytes are left.
+    /// Gives up what was not needed lately, and old blocks of one class after the other until at most `limit` bytes are left.
     #[cold]
     fn shrink(&self, limit: usize, release: &mut impl FnMut(*mut u8)) {
+        if self.turns.get() >= TURNS {
+            self.decay(release);
+        }
         while self.bytes.get() > limit {
             let behind = self.nonempty.get() & (u64::MAX << self.hand.get());
             let class = if behind == 0 { self.nonempty.get() } else { behind }.trailing_zeros();
@@ -135,38 +153,40 @@ impl Cache {
         }
     }
 
-    /// Gives up half of the blocks that were not needed lately.
-    #[cold]
+    /// Gives up half of the blocks that were not needed lately: the low-water mark of TCMalloc's thread caches (Ghemawat and
+    /// Menage, "TCMalloc: Thread-Caching Malloc").
     fn decay(&self, release: &mut impl FnMut(*mut u8)) {
-        for class in 0..CLASSES {
-            let unneeded = self.lows[class].get();
-            self.give_up(class, usize::from(unneeded.div_ceil(2)), release);
-            self.lows[class].set(self.counts[class].get());
+        for (class, stack) in self.stacks.iter().enumerate() {
+            let unneeded = usize::from(stack.low.get());
+            if unneeded > 0 {
+                self.give_up(class, unneeded.div_ceil(2), release);
+            }
+            stack.low.set(stack.count.get());
         }
         self.turns.set(0);
     }
 
-    /// Gives up the oldest `number` blocks of a class.
+    /// Gives up the oldest `number` blocks of a class, which has as many.
     fn give_up(&self, class: usize, number: usize, release: &mut impl FnMut(*mut u8)) {
-        let blocks = &self.blocks[class];
-        let count = usize::from(self.counts[class].get());
+        let stack = &self.stacks[class];
+        let count = stack.count();
         debug_assert!(number <= count);
-        for (index, block) in blocks.iter().take(count).enumerate() {
+        for (index, block) in stack.blocks.iter().take(count).enumerate() {
             if index < number {
                 release(block.get());
             } else {
-                blocks[index - number].set(block.get());
+                stack.blocks[index - number].set(block.get());
             }
         }
-        self.counted(class, (count - number) as u8);
-        self.lows[class].set(self.lows[class].get().min((count - number) as u8));
+        self.bytes.set(self.bytes.get() - number * size_of_class(class));
+        self.counted(stack, class, count - number);
     }
 
     /// Gives up everything.
     pub(super) fn clear(&self, mut release: impl FnMut(*mut u8)) {
         while self.nonempty.get() != 0 {
             let class = self.nonempty.get().trailing_zeros() as usize;
-            self.give_up(class, usize::from(self.counts[class].get()), &mut release);
+            self.give_up(class, self.stacks[class].count(), &mut release);
         }
     }
 }
@@ -191,9 +211,9 @@ mod tests {
             cache.put(block(number), 5, refuse);
         }
         assert_eq!(cache.take(6), None);
-        assert_eq!(cache.take(2), None);
+        assert_eq!(cache.take(1), None);
         assert_eq!(cache.take(5), Some((block(3), 5)));
-        assert_eq!(cache.take(3), Some((block(2), 5)));
+        assert_eq!(cache.take(2), Some((block(2), 5)));
         cache.put(block(4), 4, refuse);
         assert_eq!(cache.take(4), Some((block(4), 4)));
         assert_eq!(cache.take(4), Some((block(1), 5)));
@@ -205,7 +225,7 @@ mod tests {
     fn what_is_kept_is_bounded_by_what_is_live() {
         let cache = Cache::new();
         let mut given_up = Vec::new();
-        let size = size_of_class(24);
+        let size = size_of_class(31);
         let mut fill = |cache: &Cache| {
             given_up.clear();
             for number in 1..=1000 {
@@ -217,12 +237,12 @@ mod tests {
         };
         let released = fill(&cache);
         assert!(cache.bytes.get() <= KEPT_MIN && cache.bytes.get() + 2 * size > KEPT_MIN);
-        let kept: usize = cache.counts.iter().map(|count| usize::from(count.get())).sum();
+        let kept: usize = cache.stacks.iter().map(Stack::count).sum();
         assert_eq!(released + kept, 1000);
         cache.clear(|_| {});
         cache.live_bytes.add(16 << 20);
         fill(&cache);
-        assert!(cache.bytes.get() > 4 << 20 && cache.bytes.get() <= KEPT_MIN + (4 << 20));
+        assert!(cache.bytes.get() > 8 << 20 && cache.bytes.get() <= KEPT_MIN + (8 << 20));
         // Freeing what another thread allocated.
         cache.live_bytes.add((32u64 << 20).wrapping_neg());
         assert_eq!(cache.limit(), KEPT_MIN);
@@ -238,7 +258,7 @@ mod tests {
         let cache = Cache::new();
         cache.live_bytes.add(64 << 20);
         for number in 1..=8 {
-            cache.put(block(number), 40, refuse);
+            cache.put(block(number), 36, refuse);
         }
         let mut given_up = Vec::new();
         for _ in 0..10 * TURNS {
