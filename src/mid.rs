@@ -188,9 +188,28 @@ fn give_back(block: *mut u8) {
     // SAFETY: the block is free, in the span that begins in this page, and of this class.
     let empty = unsafe { heap.free(span_of(header), block, units_of_class(entry.class)) };
     drop(heap);
-    if let Some(header) = empty.and_then(|base| space::header_of(base)) {
+    free_span(empty);
+}
+
+/// Returns the span that begins at `base`, if any, to the space.
+fn free_span(base: Option<*mut u8>) {
+    if let Some(header) = base.and_then(|base| space::header_of(base)) {
         space::free_run(header);
     }
+}
+
+/// Gives what nobody uses back: the spans that heaps keep for their next need, one each, to the space, and the memory between
+/// blocks to the OS. Returns the bytes that went to the OS.
+pub(crate) fn purge() -> usize {
+    let mut purged = 0;
+    for heap in &HEAP {
+        let mut heap = heap.lock();
+        let spare = heap.take_spare();
+        purged += heap.purge(space::purge_free);
+        drop(heap);
+        free_span(spare);
+    }
+    purged
 }
 
 /// Changes the size of a block in place. Returns whether that was possible.

@@ -328,6 +328,12 @@ pub(crate) fn purge(keep: usize) -> usize {
     purged
 }
 
+/// Gives the whole OS pages of memory that has an owner, but is free, back to the OS. Returns the bytes that it took.
+pub(crate) fn purge_free(start: *mut u8, bytes: usize) -> usize {
+    let (start, bytes) = os::whole_pages(start, bytes);
+    if bytes > 0 && os::purge(start, bytes) { bytes } else { 0 }
+}
+
 /// Bytes in free runs that may hold something other than zeros, so that the OS has provided memory for them.
 pub(crate) fn dirty_bytes() -> usize {
     SPACE.lock().dirty << PAGE_SHIFT

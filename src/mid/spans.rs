@@ -57,6 +57,8 @@ struct Tag {
     prev: Cell<*mut Tag>,
     /// Units of the free run that begins or ends here; 0 if the run is handed out.
     free: Cell<u32>,
+    /// First unit of a free run: whether somebody had a part of it since the OS was last given all of it.
+    dirty: Cell<bool>,
 }
 
 /// A span, by the pointer to its first byte.
@@ -106,6 +108,8 @@ impl Span {
 pub(super) struct Spans {
     bins: [*mut Tag; BINS],
     nonempty: [u64; WORDS],
+    /// A span that is free as a whole and kept for the next need, or null.
+    spare: *mut u8,
 }
 
 // SAFETY: the pointers lead into the spans, which belong to whoever has this value.
@@ -113,7 +117,7 @@ unsafe impl Send for Spans {}
 
 impl Spans {
     pub(super) const fn new() -> Spans {
-        Spans { bins: [ptr::null_mut(); BINS], nonempty: [0; WORDS] }
+        Spans { bins: [ptr::null_mut(); BINS], nonempty: [0; WORDS], spare: ptr::null_mut() }
     }
 
     /// Takes over `pages` pages at `base`.
@@ -134,7 +138,7 @@ impl Spans {
                 (&raw mut (*span.tag_pointer(unit)).free).write(Cell::new(0));
             }
         }
-        self.insert(span, own, units - own);
+        self.insert(span, own, units - own, true);
     }
 
     /// Takes a run of `units` units, or null if there is none.
@@ -142,15 +146,20 @@ impl Spans {
         let Some(tag) = self.find(units) else { return ptr::null_mut() };
         let span = Span::of(tag);
         let first = span.unit_of(tag);
+        let dirty = span.tag(first).dirty.get();
         let free = self.remove(span, first);
         if free > units {
-            self.insert(span, first + units, free - units);
+            self.insert(span, first + units, free - units, dirty);
         }
         span.mark(first, units, false);
+        if span.0 == self.spare {
+            self.spare = ptr::null_mut();
+        }
         span.0.wrapping_add(first * UNIT)
     }
 
-    /// Returns a run. If that makes the whole span free, it is the caller's again: its first byte is returned.
+    /// Returns a run. If that makes the whole span free, and another one that is free is kept already, it is the caller's again: its
+    /// first byte is returned.
     ///
     /// # Safety
     ///
@@ -168,10 +177,24 @@ impl Spans {
             units += self.remove(span, first);
         }
         if units + own_units(span.units()) == span.units() {
-            return Some(base);
+            if !self.spare.is_null() {
+                return Some(base);
+            }
+            self.spare = base;
         }
-        self.insert(span, first, units);
+        self.insert(span, first, units, true);
         None
+    }
+
+    /// Gives up the free span that is kept, if there is one: its first byte.
+    pub(super) fn take_spare(&mut self) -> Option<*mut u8> {
+        let base = core::mem::replace(&mut self.spare, ptr::null_mut());
+        if base.is_null() {
+            return None;
+        }
+        let span = Span(base);
+        self.remove(span, own_units(span.units()));
+        Some(base)
     }
 
     /// Changes the length of a run in place, if the units behind it allow it.
@@ -192,14 +215,36 @@ impl Spans {
         if units + free < wanted {
             return false;
         }
+        let mut dirty = wanted < units;
         if free != 0 {
+            dirty |= span.tag(first + units).dirty.get();
             self.remove(span, first + units);
         }
         span.mark(first, wanted, false);
         if units + free > wanted {
-            self.insert(span, first + wanted, units + free - wanted);
+            self.insert(span, first + wanted, units + free - wanted, dirty);
         }
         true
+    }
+
+    /// Gives the memory of free runs back to the OS with `purge`, which returns the bytes given back: their sum.
+    pub(super) fn purge(&mut self, purge: impl Fn(*mut u8, usize) -> usize) -> usize {
+        let mut purged = 0;
+        for &(mut tag) in &self.bins {
+            while !tag.is_null() {
+                let span = Span::of(tag);
+                let unit = span.unit_of(tag);
+                let first = span.tag(unit);
+                let bytes = first.free.get() as usize * UNIT;
+                if first.dirty.get() {
+                    let done = purge(span.0.wrapping_add(unit * UNIT), bytes);
+                    first.dirty.set(done == 0);
+                    purged += done;
+                }
+                tag = first.next.get();
+            }
+        }
+        purged
     }
 
     /// The first unit of the shortest run that has `units` units.
@@ -214,8 +259,9 @@ impl Spans {
     }
 
     /// Lists a free run.
-    fn insert(&mut self, span: Span, first: usize, units: usize) {
+    fn insert(&mut self, span: Span, first: usize, units: usize, dirty: bool) {
         span.mark(first, units, true);
+        span.tag(first).dirty.set(dirty);
         let bin = units.min(BINS - 1);
         let (tag, head) = (span.tag_pointer(first), self.bins[bin]);
         span.tag(first).prev.set(ptr::null_mut());
@@ -380,7 +426,9 @@ mod tests {
                     let shadow = &mut shadows[span];
                     shadow.set(block, 0..units, owner, 0);
                     // SAFETY: the block has this length and is not used any more.
-                    if unsafe { spans.free(shadow.base, block, units) }.is_some() {
+                    let empty = unsafe { spans.free(shadow.base, block, units) };
+                    let empty = if random(2) == 0 { empty.or_else(|| spans.take_spare()) } else { empty };
+                    if let Some(shadow) = shadows.iter_mut().find(|shadow| empty == Some(shadow.base)) {
                         assert!(shadow.units.iter().all(|owner| *owner == 0));
                         // SAFETY: the span is empty and was given back.
                         unsafe {
@@ -397,10 +445,11 @@ mod tests {
         }
         for (span, block, units, owner) in blocks {
             shadows[span].set(block, 0..units, owner, 0);
-            // SAFETY: as above; an empty span is freed by the shadow's end below.
-            let empty = unsafe { spans.free(shadows[span].base, block, units) };
-            assert_eq!(empty.is_some(), shadows[span].units.iter().all(|owner| *owner == 0));
+            // SAFETY: as above; a span is freed below.
+            unsafe { spans.free(shadows[span].base, block, units) };
         }
+        assert!(spans.take_spare().is_some(), "one of the two is kept");
+        assert_eq!((spans.take_spare(), spans.nonempty), (None, [0; WORDS]), "the other is not");
         for shadow in shadows {
             // SAFETY: nobody uses the spans any more.
             unsafe { dealloc(shadow.base, memory()) };
