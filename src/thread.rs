@@ -362,6 +362,10 @@ impl Thread {
         block: *mut u8,
         layout: Layout,
     ) {
+        if self.outbox.has_last(header) {
+            // SAFETY: passed on.
+            return unsafe { dealloc_remote(ptr, layout, header) };
+        }
         let owner = header.owner.load(Ordering::Relaxed);
         if owner == self.heap.get().addr() {
             if cfg!(debug_assertions) {
@@ -559,6 +563,21 @@ impl Thread {
             unsafe { heap.release_unused() };
         }
     }
+}
+
+/// Frees one more block of the page that the thread's last remote free was of.
+///
+/// # Safety
+///
+/// As [`Thread::dealloc`].
+#[inline(never)]
+unsafe fn dealloc_remote(ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
+    if cfg!(debug_assertions) {
+        check_layout(header, ptr, layout);
+    }
+    let block = space::at(ptr.addr());
+    // SAFETY: passed on.
+    unsafe { current().outbox.add(header, page::link_pointer(ptr, block, layout.size()), block) };
 }
 
 /// # Safety
