@@ -88,7 +88,7 @@ pub(crate) struct PageHeader {
     pub seen: Cell<u32>,
     /// Number of pages in the run that begins or ends here.
     pub run_len: AtomicU32,
-    /// List of the heap, the arena or the space.
+    /// List of the heap, the arena or the space. Mid: first page of the span.
     pub next: Cell<*const PageHeader>,
     /// Backward link of the same list, where it has one.
     pub prev: Cell<*const PageHeader>,
@@ -106,7 +106,7 @@ pub(crate) struct Remote {
     pub mail: MailLink,
     /// Chunk: balance of live blocks.
     pub live: LiveCount,
-    /// Mid: `offset << 32 | size` of the blocks that begin in this page, under the lock of the mid-size heap.
+    /// Mid: what is known of the blocks that begin in this page; each word is its block's.
     /// Large: the requested size in the first.
     pub sizes: [Cell<u64>; 4],
 }

@@ -14,6 +14,7 @@ use core::ptr;
 
 use crate::gate::{Gate, Inside};
 use crate::header::{Block, Kind, NO_OWNER, PageHeader};
+use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
 use crate::size_class::CLASSES;
@@ -59,6 +60,8 @@ pub(crate) struct Heap {
     pub(crate) arena_count: Cell<usize>,
     /// Position in the registry, from 0: spreads threads over the mid-size heaps.
     pub(crate) index: usize,
+    /// Mid-size blocks for its thread's next requests.
+    pub(crate) mid: mid::Cache,
     pub(crate) counters: Counters,
     /// The next heap in the registry; set once.
     next_heap: AtomicPtr<Heap>,
@@ -143,6 +146,7 @@ impl Heap {
             arenas: Cell::new(ptr::null()),
             arena_count: Cell::new(0),
             index,
+            mid: mid::Cache::new(),
             counters: Counters::new(),
             next_heap: AtomicPtr::new(ptr::null_mut()),
             mailbox: MailboxLine(Mailbox::new()),
@@ -353,6 +357,12 @@ impl Heap {
         }
     }
 
+    /// Goes inside the gate, for what [`mid`] does with the cache of this heap. Only for the owner.
+    #[inline]
+    pub(crate) fn go_inside(&self) -> Inside<'_> {
+        self.gate.enter()
+    }
+
     /// Whether it is time to look at the clock. Only for the owner.
     #[inline]
     pub(crate) fn turn(&self) -> bool {
@@ -503,7 +513,7 @@ impl Heap {
     }
 
     /// Prepares for having no owner: no page is current any more, so that each goes back when its last block is freed, and
-    /// the spare ones go back now.
+    /// the spare ones and mid-size blocks go back now.
     ///
     /// # Safety
     ///
@@ -520,5 +530,6 @@ impl Heap {
             }
         }
         self.trim_spares(0);
+        mid::clear(&self.mid);
     }
 }

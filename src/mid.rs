@@ -1,126 +1,158 @@
-//! Mid-size blocks, above 16 KiB up to 1 MiB: talc heaps over runs of pages.
+//! Mid-size blocks, above 16 KiB up to 1 MiB: a cache of freed blocks in each thread, and behind it heaps of units of 4 KiB.
 //!
 //! There are several heaps, each behind its own lock, and threads are spread over them. Which heap a block belongs to
-//! and how big it is stands in the header of the page it begins in, so a caller's wrong layout does no harm.
+//! and how big it is stands in the header of the page it begins in, so a caller's wrong layout does no harm. That entry
+//! belongs to whoever has the block: the program, the cache of a thread, or the heap under its lock.
+
+mod cache;
+mod classes;
+mod spans;
+
+pub(crate) use cache::Cache;
+pub(crate) use classes::MID_MAX;
 
 use core::alloc::Layout;
+use core::cell::Cell;
 use core::ptr;
-
-use talc::DefaultBinning;
-use talc::base::Talc;
-use talc::base::binning::Binning;
-use talc::source::Source;
 
 use crate::header::{Kind, PageHeader};
 use crate::invariant::fatal;
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
+use crate::stats::Counter;
 use crate::sync::{Lock, Ordering};
+use classes::{UNIT, class_of, size_of_class, units_of_class};
+use spans::Spans;
 
-/// Largest block served here, in bytes.
-pub(crate) const MID_MAX: usize = 1 << 20;
-/// Largest alignment served here, in bytes.
-pub(crate) const MID_ALIGN_MAX: usize = 4 << 10;
+/// Largest alignment served here, in bytes: that of every block.
+pub(crate) const MID_ALIGN_MAX: usize = UNIT;
 
 const HEAPS: usize = 4;
 /// Pages a heap takes at once, at least: 4 MiB.
-const CLAIM: usize = if cfg!(miri) { 24 } else { 64 };
+const CLAIM: usize = if cfg!(miri) { 24 } else { 65 };
 
-static HEAP: [Lock<Heap>; HEAPS] = [
-    Lock::new(Heap::new(Pages::new(0))),
-    Lock::new(Heap::new(Pages::new(1))),
-    Lock::new(Heap::new(Pages::new(2))),
-    Lock::new(Heap::new(Pages::new(3))),
-];
+const _: () = assert!(CLAIM <= spans::SPAN_MAX && spans::pages_for(MID_MAX / UNIT) <= CLAIM);
 
-/// Where a talc heap gets memory: runs of pages. Counts what is live, under the heap's lock.
-#[derive(Debug)]
-struct Pages {
-    index: u8,
-    blocks: u64,
-    bytes: u64,
+static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
+
+/// Live blocks and bytes by the count of threads that have no cache, wrapping.
+static LIVE_BLOCKS: Counter = Counter::new();
+static LIVE_BYTES: Counter = Counter::new();
+
+/// What the header of the page in which a block begins says of it: a word, 0 if no block begins there.
+///
+/// ```text
+/// 63      48 47     40 39        0
+/// |  offset | class + 1 |  size  |     offset in the page, size as requested, 0 while a thread keeps the block for later
+/// ```
+#[derive(Clone, Copy)]
+struct Entry {
+    class: usize,
+    size: usize,
 }
 
-impl Pages {
-    const fn new(index: u8) -> Pages {
-        Pages { index, blocks: 0, bytes: 0 }
+impl Entry {
+    fn pack(self, block: *const u8) -> u64 {
+        offset(block) << 48 | (self.class as u64 + 1) << 40 | self.size as u64
     }
-}
 
-// SAFETY: neither method touches the lock around the heap or the global allocator.
-unsafe impl Source for Pages {
-    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        // What talc itself needs: the table of its first heap, a tag, and rounding at both ends.
-        let own = talc::min_first_heap_layout::<B>().size() + 4 * talc::base::CHUNK_UNIT;
-        let bytes =
-            layout.size().checked_add(layout.align()).and_then(|sum| sum.checked_add(own)).ok_or(())?;
-        let needed = bytes.div_ceil(PAGE_SIZE);
-        let run = space::alloc_run(needed.max(CLAIM), 1, Kind::Mid)
-            .or_else(|| space::alloc_run(needed, 1, Kind::Mid))
-            .ok_or(())?;
-        let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
-        let base = space::start_of(run.header);
-        for page in 0..pages {
-            // SAFETY: each page of the run is in the reservation.
-            if let Some(header) = space::header_of(unsafe { base.add(page * PAGE_SIZE) }) {
-                header.class.store(talc.source.index, Ordering::Relaxed);
-            }
-        }
-        // SAFETY: the run belongs to this heap until `resize` lets it go.
-        match unsafe { talc.claim(base, pages * PAGE_SIZE) } {
-            Some(_) => Ok(()),
-            None => {
-                space::free_run(run.header);
-                Err(())
-            }
+    /// Reads the entry of a block; `None` if no such block begins in the page.
+    fn read(header: &PageHeader, block: *const u8) -> Option<Entry> {
+        let word = slot(header, block).get();
+        (word != 0 && word >> 48 == offset(block)).then_some(Entry {
+            class: usize::from((word >> 40) as u8) - 1,
+            size: (word & ((1 << 40) - 1)) as usize,
+        })
+    }
+
+    /// Reads the entry of a block that the program has.
+    fn of_live(header: &PageHeader, block: *const u8) -> Entry {
+        match Entry::read(header, block) {
+            Some(entry) if entry.size != 0 => entry,
+            _ => fatal("free or reallocation of a mid-size block that does not exist, or twice"),
         }
     }
 
-    const TRACK_HEAP_END: bool = true;
-
-    unsafe fn resize(&mut self, chunk_base: *mut u8, heap_end: *mut u8, is_heap_base: bool) -> *mut u8 {
-        if !is_heap_base {
-            return heap_end;
-        }
-        // Every block of the run is free. Its last page knows how long it is; a run is claimed whole, so the byte
-        // before the end is in that page.
-        let Some(last) = space::header_of(heap_end.wrapping_sub(1)) else { return heap_end };
-        let len = last.run_len.load(Ordering::Relaxed) as usize;
-        let start = space::start_of(last).wrapping_sub((len - 1) * PAGE_SIZE);
-        match space::header_of(start) {
-            Some(first) => {
-                space::free_run(first);
-                chunk_base
-            }
-            None => heap_end,
-        }
+    fn write(self, header: &PageHeader, block: *const u8) {
+        slot(header, block).set(self.pack(block));
     }
 }
 
-type Heap = Talc<Pages, DefaultBinning>;
+fn offset(block: *const u8) -> u64 {
+    (block.addr() & (PAGE_SIZE - 1)) as u64
+}
 
-/// Allocates a block; `preferred` is the heap to try first. Null when there is no memory.
-pub(crate) fn alloc(layout: Layout, preferred: usize) -> *mut u8 {
+/// The word for the entry of a block. Blocks are longer than 16 KiB, so no two have the same.
+fn slot(header: &PageHeader, block: *const u8) -> &Cell<u64> {
+    const _: () = assert!(PAGE_SIZE / SMALL_MAX == 4);
+    &header.remote.sizes[(block.addr() & (PAGE_SIZE - 1)) / SMALL_MAX]
+}
+
+/// Allocates a block, from the thread's cache or else from a heap: `preferred` is the one to try first. Null when there is no
+/// memory.
+pub(crate) fn alloc(layout: Layout, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
     debug_assert!(layout.size() > SMALL_MAX && layout.size() <= MID_MAX);
-    let preferred = preferred % HEAPS;
-    // A heap that is busy is passed over, unless all are.
-    let mut heap = (0..HEAPS)
-        .find_map(|turn| HEAP[(preferred + turn) % HEAPS].try_lock())
-        .unwrap_or_else(|| HEAP[preferred].lock());
-    // SAFETY: the size is not zero.
-    let Some(block) = (unsafe { heap.allocate(layout) }) else { return ptr::null_mut() };
-    heap.source.blocks += 1;
-    heap.source.bytes += layout.size() as u64;
-    let Some(header) = space::header_of(block.as_ptr()) else {
-        fatal("a mid-size block outside the reservation")
+    let class = class_of(layout.size());
+    let cached = cache.and_then(|cache| cache.take(class));
+    let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, preferred), class));
+    let Some(header) = space::header_of(block) else {
+        // What the thread keeps may be what is missing.
+        return match cache.filter(|cache| !cache.is_empty()) {
+            Some(kept) => {
+                clear(kept);
+                alloc(layout, cache, preferred)
+            }
+            None => ptr::null_mut(),
+        };
     };
-    // At most four blocks of more than 16 KiB begin in one page.
-    match header.remote.sizes.iter().find(|entry| entry.get() == 0) {
-        Some(entry) => entry.set(pack(block.as_ptr(), layout.size())),
-        None => fatal("no room for the size of a mid-size block"),
+    Entry { class, size: layout.size() }.write(header, block);
+    count(cache, 1, layout.size() as u64);
+    block
+}
+
+/// Adds to the live blocks and bytes; less is more than 2^63.
+fn count(cache: Option<&Cache>, blocks: u64, bytes: u64) {
+    match cache {
+        Some(cache) => {
+            cache.live_blocks.add(blocks);
+            cache.live_bytes.add(bytes);
+        }
+        None => {
+            LIVE_BLOCKS.add_shared(blocks);
+            LIVE_BYTES.add_shared(bytes);
+        }
     }
-    // Talc's memory is the reservation's, but its pointers may carry less provenance.
-    space::at(block.as_ptr().addr())
+}
+
+fn alloc_from_heap(class: usize, preferred: usize) -> *mut u8 {
+    let units = units_of_class(class);
+    // A heap that is busy is passed over, unless all are.
+    let (index, mut heap) = (preferred..preferred + HEAPS)
+        .find_map(|index| HEAP[index % HEAPS].try_lock().map(|heap| (index % HEAPS, heap)))
+        .unwrap_or_else(|| (preferred % HEAPS, HEAP[preferred % HEAPS].lock()));
+    let block = heap.alloc(units);
+    if !block.is_null() || !claim(&mut heap, index, units) {
+        return block;
+    }
+    heap.alloc(units)
+}
+
+/// Gives the heap of this index one more span, in which there are `units` units. Returns false if there is no memory.
+fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
+    let needed = spans::pages_for(units);
+    let run =
+        space::alloc_run(needed.max(CLAIM), 1, Kind::Mid).or_else(|| space::alloc_run(needed, 1, Kind::Mid));
+    let Some(run) = run else { return false };
+    let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
+    let base = space::start_of(run.header);
+    for page in 0..pages {
+        let Some(header) = space::header_of(base.wrapping_add(page * PAGE_SIZE)) else { continue };
+        header.class.store(index as u8, Ordering::Relaxed);
+        header.next.set(run.header);
+    }
+    // SAFETY: the run belongs to this heap until it is given back; it has at most the pages of a claim, and enough of them.
+    unsafe { heap.add(base, pages) };
+    true
 }
 
 /// Frees the block at `ptr`, which begins in the page of `header`.
@@ -128,13 +160,64 @@ pub(crate) fn alloc(layout: Layout, preferred: usize) -> *mut u8 {
 /// # Safety
 ///
 /// The block must be handed out and not used any more.
-pub(crate) unsafe fn dealloc(header: &PageHeader, ptr: *mut u8) {
+pub(crate) unsafe fn dealloc(header: &PageHeader, ptr: *mut u8, cache: Option<&Cache>) {
+    let Entry { class, size } = Entry::of_live(header, ptr);
+    Entry { class, size: 0 }.write(header, ptr);
+    count(cache, u64::MAX, (size as u64).wrapping_neg());
+    let block = space::at(ptr.addr());
+    match cache {
+        Some(cache) => cache.put(block, class, give_back),
+        None => give_back(block),
+    }
+}
+
+/// Returns everything that the cache keeps to the heaps.
+pub(crate) fn clear(cache: &Cache) {
+    cache.clear(give_back);
+}
+
+/// Returns a block that was freed to its heap.
+fn give_back(block: *mut u8) {
+    let Some((header, entry)) =
+        space::header_of(block).and_then(|header| Some((header, Entry::read(header, block)?)))
+    else {
+        fatal("a mid-size block without an entry was kept")
+    };
     let mut heap = heap_of(header).lock();
-    let size = forget(header, ptr);
-    heap.source.blocks -= 1;
-    heap.source.bytes -= size as u64;
-    // SAFETY: the size is the one the block has; talc does not look at the alignment.
-    unsafe { heap.deallocate(space::at(ptr.addr()), layout(size)) };
+    slot(header, block).set(0);
+    // SAFETY: the block is free, in the span that begins in this page, and of this class.
+    let empty = unsafe { heap.free(span_of(header), block, units_of_class(entry.class)) };
+    drop(heap);
+    free_span(empty);
+}
+
+/// Returns the span that begins at `base`, if any, to the space.
+fn free_span(base: Option<*mut u8>) {
+    if let Some(header) = base.and_then(|base| space::header_of(base)) {
+        space::free_run(header);
+    }
+}
+
+/// Gives back to the OS what nobody uses between blocks: what was not needed since the last call, or everything, the spans that heaps keep
+/// for their next need included, which go to the space. Returns the bytes that went to the OS, and whether the next call may find
+/// more.
+pub(crate) fn purge(everything: bool) -> (usize, bool) {
+    let (mut purged, mut more) = (0, false);
+    for heap in &HEAP {
+        let mut heap = heap.lock();
+        let spare = if everything { heap.take_spare() } else { None };
+        let (bytes, later) = heap.purge(everything, space::purge_free);
+        drop(heap);
+        purged += bytes;
+        more |= later;
+        free_span(spare);
+    }
+    (purged, more)
+}
+
+/// Returns what the cache has not needed since the last call to the heaps.
+pub(crate) fn decay(cache: &Cache) {
+    cache.decay(true, &mut give_back);
 }
 
 /// Changes the size of a block in place. Returns whether that was possible.
@@ -142,32 +225,33 @@ pub(crate) unsafe fn dealloc(header: &PageHeader, ptr: *mut u8) {
 /// # Safety
 ///
 /// The block must be handed out, and `new_size` must be served by this module.
-pub(crate) unsafe fn resize(header: &PageHeader, ptr: *mut u8, new_size: usize) -> bool {
-    let mut heap = heap_of(header).lock();
-    let Some(entry) = header.remote.sizes.iter().find(|entry| is_at(entry.get(), ptr)) else {
-        fatal("reallocation of a mid-size block that does not exist")
-    };
-    let size = entry.get() as u32 as usize;
-    let heap: &mut Heap = &mut heap;
-    // SAFETY: the size is the one the block has.
-    let done = unsafe { heap.try_realloc_in_place(space::at(ptr.addr()), layout(size), new_size) };
-    if done {
-        entry.set(pack(ptr, new_size));
-        heap.source.bytes = heap.source.bytes - size as u64 + new_size as u64;
+pub(crate) unsafe fn resize(
+    header: &PageHeader,
+    ptr: *mut u8,
+    new_size: usize,
+    cache: Option<&Cache>,
+) -> bool {
+    let Entry { mut class, size } = Entry::of_live(header, ptr);
+    let room = size_of_class(class);
+    if new_size > room || new_size <= room / 2 {
+        let new_class = class_of(new_size);
+        let (units, wanted) = (units_of_class(class), units_of_class(new_class));
+        let block = space::at(ptr.addr());
+        // SAFETY: the block is in the span that begins in this page, and of this class.
+        if !unsafe { heap_of(header).lock().resize(span_of(header), block, units, wanted) } {
+            return false;
+        }
+        class = new_class;
     }
-    done
+    Entry { class, size: new_size }.write(header, ptr);
+    count(cache, 0, (new_size as u64).wrapping_sub(size as u64));
+    true
 }
 
-/// Live blocks and their bytes.
-pub(crate) fn usage() -> (u64, u64) {
-    HEAP.iter().fold((0, 0), |(blocks, bytes), heap| {
-        let heap = heap.lock();
-        (blocks + heap.source.blocks, bytes + heap.source.bytes)
-    })
+/// Live blocks and bytes by the count of threads that have no cache, wrapping.
+pub(crate) fn usage_uncached() -> (u64, u64) {
+    (LIVE_BLOCKS.get(), LIVE_BYTES.get())
 }
-
-/// Returns what is kept for later: what was not needed since the last call, or everything.
-pub(crate) fn trim(_everything: bool) {}
 
 /// Takes the locks of this module, before a fork.
 pub(crate) fn lock_for_fork() {
@@ -182,28 +266,12 @@ pub(crate) unsafe fn unlock_after_fork() {
     HEAP.iter().for_each(|heap| unsafe { heap.force_unlock() });
 }
 
-fn heap_of(header: &PageHeader) -> &'static Lock<Heap> {
+fn heap_of(header: &PageHeader) -> &'static Lock<Spans> {
     &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS]
 }
 
-/// Removes the entry of a block and returns its size.
-fn forget(header: &PageHeader, ptr: *mut u8) -> usize {
-    match header.remote.sizes.iter().find(|entry| is_at(entry.get(), ptr)) {
-        Some(entry) => entry.replace(0) as u32 as usize,
-        None => fatal("free of a mid-size block that does not exist, or twice"),
-    }
-}
-
-/// Offset in the page and size. Sizes are not zero, so an entry never is.
-fn pack(ptr: *mut u8, size: usize) -> u64 {
-    ((ptr.addr() & (PAGE_SIZE - 1)) as u64) << 32 | size as u64
-}
-
-fn is_at(entry: u64, ptr: *mut u8) -> bool {
-    entry != 0 && (entry >> 32) as usize == ptr.addr() & (PAGE_SIZE - 1)
-}
-
-fn layout(size: usize) -> Layout {
-    // SAFETY: the alignment is a power of two and the size at most 1 MiB.
-    unsafe { Layout::from_size_align_unchecked(size, 8) }
+/// First byte of the span that a page is part of.
+fn span_of(header: &PageHeader) -> *mut u8 {
+    // SAFETY: pages of spans have the header of the first one, which is in the table.
+    space::start_of(unsafe { &*header.next.get() })
 }

@@ -117,11 +117,14 @@ fn report(round: &Round) {
 }
 
 fn visit_heaps(thorough: Thorough, budget: &mut usize, visited: &mut Visited) {
-    if thorough != Thorough::Rest {
-        mid::trim(thorough == Thorough::Everything);
-    }
     for heap in heap::all() {
         heap.visit(thorough, budget, visited);
+    }
+    // Behind the heaps, whose caches have given back what this finds.
+    if thorough != Thorough::Rest {
+        let (bytes, more) = mid::purge(thorough == Thorough::Everything);
+        visited.hole_bytes += bytes;
+        visited.more |= more;
     }
 }
 

@@ -52,16 +52,20 @@ pub fn stats() -> Stats {
     stats.dirty_bytes = space::dirty_bytes() as u64;
     let (calls, bytes) = space::purged();
     (stats.purges, stats.purged_bytes) = (calls as u64, bytes as u64);
-    let (blocks, bytes) = mid::usage();
-    stats.mid = usage(bytes, blocks);
+    // Each thread counts what it allocates and frees: as above.
+    let (blocks, bytes) =
+        heap::all().map(|heap| heap.mid.usage()).fold(mid::usage_uncached(), |(blocks, bytes), more| {
+            (blocks.wrapping_add(more.0), bytes.wrapping_add(more.1))
+        });
+    stats.mid = usage((bytes as i64).max(0) as u64, (blocks as i64).max(0) as u64);
     let (blocks, bytes) = large::usage();
     stats.large = usage(bytes, blocks);
     space::visit_runs(|header, _| visit(&mut stats, header));
     stats
 }
 
-/// Returns memory that nobody uses to the OS now: free pages, what threads keep for later, those asleep included, and whole OS
-/// pages inside slab pages with few live blocks.
+/// Returns memory that nobody uses to the OS now: free pages, what threads keep for later, those asleep included, free
+/// memory between blocks of 16 KiB to 1 MiB, and whole OS pages inside slab pages with few live blocks.
 ///
 /// Returns the number of bytes given back, 0 where there is nothing or the OS does not take it. Pages that another thread is busy with are left out.
 ///
@@ -81,7 +85,10 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
             let waiting = u64::from(header.remote.frees.count());
             let used = u64::from(page::live(header) as i32 as u32);
             let blocks = used.saturating_sub(waiting);
-            stats.hole_bytes += 4096 * u64::from(header.holes.load(Ordering::Relaxed).count_ones());
+            let holes = 4096 * u64::from(header.holes.load(Ordering::Relaxed).count_ones());
+            let carved = u64::from(header.carved.load(Ordering::Relaxed)).next_multiple_of(4096);
+            stats.hole_bytes += holes;
+            stats.slab_active_bytes += carved.saturating_sub(holes);
             stats.slab_pages += 1;
             stats.slab.blocks += blocks;
             stats.slab.bytes += blocks * size;

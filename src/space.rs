@@ -407,6 +407,13 @@ fn limit_dirty() {
     }
 }
 
+/// Gives the whole OS pages of memory that has an owner, but is free, back to the OS. Returns the bytes that it took.
+pub(crate) fn purge_free(start: *mut u8, bytes: usize) -> usize {
+    let (start, bytes) = os::whole_pages(start, bytes);
+    // SAFETY: the caller has it, and nobody has put anything into it.
+    if bytes > 0 && unsafe { purge_hole(start, bytes) } { bytes } else { 0 }
+}
+
 /// Bytes in free runs that may hold something other than zeros, so that the OS has provided memory for them.
 pub(crate) fn dirty_bytes() -> usize {
     SPACE.lock().dirty.count() << PAGE_SHIFT

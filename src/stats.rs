@@ -215,6 +215,9 @@ pub struct Stats {
     pub slabs: u64,
     /// Slab pages in use.
     pub slab_pages: u64,
+    /// Bytes of slab pages that have been carved into blocks, used or free, less those given back to the OS since: what their blocks may
+    /// have touched. The rest of a page is touched only if an earlier use of the page has.
+    pub slab_active_bytes: u64,
     /// Empty pages that heaps keep for their next need, in bytes.
     pub spare_bytes: u64,
     /// Free pages that the OS still provides memory for, in bytes. At most 32 MiB and an eighth of what was ever used are kept, and

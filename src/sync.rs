@@ -7,8 +7,6 @@ pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
-use talc::lock_api;
-
 /// A mutual exclusion lock around `T`. Locking never allocates; waiting is a futex on Linux and yielding elsewhere.
 pub(crate) type Lock<T> = lock_api::Mutex<RawLock, T>;
 

@@ -314,8 +314,9 @@ impl Thread {
     fn alloc_big(&self, layout: Layout) -> (*mut u8, bool) {
         let (size, align) = (layout.size(), layout.align());
         let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
-            // SAFETY: `heap` is never null.
-            (mid::alloc(layout, unsafe { (*self.heap.get()).index }), false)
+            let heap = self.attach();
+            let _inside = heap.map(Heap::go_inside);
+            (mid::alloc(layout, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
         } else if size != 0 {
             large::alloc(layout)
         } else {
@@ -372,6 +373,10 @@ impl Thread {
         block: *mut u8,
         layout: Layout,
     ) {
+        if self.outbox.has_last(header) {
+            // SAFETY: passed on.
+            return unsafe { dealloc_remote(ptr, layout, header) };
+        }
         let owner = header.owner.load(Ordering::Relaxed);
         if owner == self.heap.get().addr() {
             if cfg!(debug_assertions) {
@@ -617,6 +622,21 @@ impl Thread {
     }
 }
 
+/// Frees one more block of the page that the thread's last remote free was of.
+///
+/// # Safety
+///
+/// As [`Thread::dealloc`].
+#[inline(never)]
+unsafe fn dealloc_remote(ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
+    if cfg!(debug_assertions) {
+        check_layout(header, ptr, layout);
+    }
+    let block = space::at(ptr.addr());
+    // SAFETY: passed on.
+    unsafe { current().outbox.add(header, page::link_pointer(ptr, block, layout.size()), block) };
+}
+
 /// # Safety
 ///
 /// As [`Thread::dealloc`]. The order of the parameters keeps those of `dealloc` in their registers.
@@ -646,8 +666,10 @@ unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader
         Kind::Chunk => unsafe { dealloc_in_other_chunk(thread, ptr, layout, header) },
         Kind::Mid => {
             thread.bypassed_freed(layout.size());
+            let heap = thread.attached();
+            let _inside = heap.map(Heap::go_inside);
             // SAFETY: passed on.
-            unsafe { mid::dealloc(header, ptr) };
+            unsafe { mid::dealloc(header, ptr, heap.map(|heap| &heap.mid)) };
         }
         Kind::Large => {
             thread.bypassed_freed(layout.size());
@@ -734,8 +756,9 @@ unsafe fn resize_elsewhere(
             ptr
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
+            let cache = current().attached().map(|heap| &heap.mid);
             // SAFETY: passed on.
-            if !unsafe { mid::resize(header, ptr, new_size) } {
+            if !unsafe { mid::resize(header, ptr, new_size, cache) } {
                 return ptr::null_mut();
             }
             current().bypassed_resized(layout.size(), new_size);

@@ -8,6 +8,7 @@ use core::ptr;
 use super::Heap;
 use crate::gate::Visit;
 use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::mid;
 use crate::page;
 use crate::size_class::CLASSES;
 use crate::space;
@@ -115,6 +116,12 @@ impl Heap {
             space::free_spares(self.cut_spares(kept), true);
         }
         self.spare_low.set(kept);
+        if all {
+            mid::clear(&self.mid);
+        } else {
+            mid::decay(&self.mid);
+        }
+        visited.more |= !self.mid.is_empty();
         let mut list: *const PageHeader = ptr::null();
         for class in 0..CLASSES {
             let mut next = self.available[class].get();

@@ -49,6 +49,17 @@ pub(super) fn purge(start: *mut u8, bytes: usize) -> bool {
     keeping_errno(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } == 0)
 }
 
+/// The OS pages that lie in a range as a whole: what [`purge`] may be called with without touching their neighbours.
+pub(super) fn whole_pages(start: *mut u8, bytes: usize) -> (*mut u8, usize) {
+    #[cfg(all(unix, not(miri)))]
+    let page = region::page::size();
+    #[cfg(not(all(unix, not(miri))))]
+    let page = 4 << 10;
+    let from = start.map_addr(|addr| addr.next_multiple_of(page));
+    let end = (start.addr() + bytes) & !(page - 1);
+    (from, end.saturating_sub(from.addr()))
+}
+
 /// Replaces the mapping of a range by a fresh one, which can merge with its neighbours.
 #[cfg(all(target_os = "linux", not(miri)))]
 pub(super) fn renew(start: *mut u8, bytes: usize) -> bool {

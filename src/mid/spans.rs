@@ -1,0 +1,486 @@
+//! Runs of 4 KiB units in spans of pages: exact best fit, neighbours merged at once.
+//!
+//! ```text
+//! base (a multiple of 64 KiB)
+//! | Head | Tag | Tag | .. | Tag |  unit  |  unit  |  unit  |  ..  |  unit  |
+//! '-- the first units of the span, never handed out --'
+//! ```
+//!
+//! What is known of units stands apart from them, so that memory which nobody asked for stays untouched and what is freed
+//! is not touched again. Free runs are listed by their exact length, with a bitmap of the lengths there are.
+//!
+//! Knows nothing of where spans come from and of who asks: [`mid`](super) does.
+
+use core::cell::Cell;
+use core::ptr;
+
+use super::classes::{MID_MAX, UNIT};
+use crate::space::PAGE_SIZE;
+
+/// Lists of free runs: one for each length that can be asked for, and one for all that are longer.
+const BINS: usize = MID_MAX / UNIT + 2;
+const WORDS: usize = BINS.div_ceil(u64::BITS as usize);
+
+const PAGE_UNITS: usize = PAGE_SIZE / UNIT;
+
+/// Most pages of a span: all of it is described in the first.
+pub(super) const SPAN_MAX: usize = (PAGE_SIZE - size_of::<Head>()) / size_of::<Tag>() / PAGE_UNITS - 1;
+
+/// Pages of the shortest span that has `units` units to hand out.
+pub(super) const fn pages_for(units: usize) -> usize {
+    let mut pages = units.div_ceil(PAGE_UNITS);
+    while pages * PAGE_UNITS - own_units(pages * PAGE_UNITS) < units {
+        pages += 1;
+    }
+    pages
+}
+
+/// Units that a span of `units` units needs for itself.
+const fn own_units(units: usize) -> usize {
+    (size_of::<Head>() + (units + 1) * size_of::<Tag>()).div_ceil(UNIT)
+}
+
+/// The first words of a span.
+#[repr(C, align(8))]
+struct Head {
+    /// Units of the span, its own included.
+    units: u32,
+}
+
+/// What is known of one unit. There is one tag more than units, for what would follow.
+///
+/// Invariant: of each run, free or handed out, the tags of the first and the last unit are true. The others mean nothing.
+#[repr(C)]
+struct Tag {
+    /// First unit of a free run: its neighbours in the list of its length.
+    next: Cell<*mut Tag>,
+    prev: Cell<*mut Tag>,
+    /// Units of the free run that begins or ends here; 0 if the run is handed out.
+    free: Cell<u32>,
+    /// First unit of a free run: [`CLEAN`], or whether somebody had a part of it since the OS was last given all of it.
+    dirty: Cell<u8>,
+}
+
+/// States of a free run: the OS has all of it; somebody had a part of it; it was so at the last [`Spans::purge`], too.
+const CLEAN: u8 = 0;
+const DIRTY: u8 = 1;
+const UNNEEDED: u8 = 2;
+
+/// A span, by the pointer to its first byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Span(*mut u8);
+
+impl Span {
+    /// The span that `tag` is part of.
+    fn of(tag: *mut Tag) -> Span {
+        Span(tag.map_addr(|addr| addr & !(PAGE_SIZE - 1)).cast())
+    }
+
+    fn units(self) -> usize {
+        // SAFETY: a span that is in use begins with its head.
+        unsafe { (*self.0.cast::<Head>()).units as usize }
+    }
+
+    fn tag_pointer(self, unit: usize) -> *mut Tag {
+        self.0.wrapping_add(size_of::<Head>()).cast::<Tag>().wrapping_add(unit)
+    }
+
+    fn tag(self, unit: usize) -> &'static Tag {
+        debug_assert!(unit <= self.units());
+        // SAFETY: the span has tags for its units and one more; zeros and anything else are valid in them; they are used under
+        // the lock of the heap that has the span, and nobody keeps the reference.
+        unsafe { &*self.tag_pointer(unit) }
+    }
+
+    /// The unit that a tag describes.
+    fn unit_of(self, tag: *mut Tag) -> usize {
+        (tag.addr() - self.tag_pointer(0).addr()) / size_of::<Tag>()
+    }
+
+    fn unit_at(self, block: *const u8) -> usize {
+        (block.addr() - self.0.addr()) / UNIT
+    }
+
+    /// Marks both ends of a run: free, or handed out.
+    fn mark(self, first: usize, units: usize, free: bool) {
+        let value = if free { units as u32 } else { 0 };
+        self.tag(first).free.set(value);
+        self.tag(first + units - 1).free.set(value);
+    }
+}
+
+/// The free runs of any number of spans.
+pub(super) struct Spans {
+    bins: [*mut Tag; BINS],
+    nonempty: [u64; WORDS],
+    /// A span that is free as a whole and kept for the next need, or null.
+    spare: *mut u8,
+}
+
+// SAFETY: the pointers lead into the spans, which belong to whoever has this value.
+unsafe impl Send for Spans {}
+
+impl Spans {
+    pub(super) const fn new() -> Spans {
+        Spans { bins: [ptr::null_mut(); BINS], nonempty: [0; WORDS], spare: ptr::null_mut() }
+    }
+
+    /// Takes over `pages` pages at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` must be a multiple of 64 KiB, `pages` at most [`SPAN_MAX`] and enough for one unit, and the memory the caller's
+    /// until [`Spans::free`] gives it back.
+    pub(super) unsafe fn add(&mut self, base: *mut u8, pages: usize) {
+        let span = Span(base);
+        let units = pages * PAGE_UNITS;
+        let own = own_units(units);
+        // SAFETY: the memory is the caller's, aligned, and longer than what describes it. The tags at both ends are written
+        // before any reference leads to them: there is no free neighbour before the first or behind the last unit.
+        unsafe {
+            base.cast::<Head>().write(Head { units: units as u32 });
+            for unit in [own - 1, units] {
+                (&raw mut (*span.tag_pointer(unit)).free).write(Cell::new(0));
+            }
+        }
+        self.insert(span, own, units - own, DIRTY);
+    }
+
+    /// Takes a run of `units` units, or null if there is none.
+    pub(super) fn alloc(&mut self, units: usize) -> *mut u8 {
+        let Some(tag) = self.find(units) else { return ptr::null_mut() };
+        let span = Span::of(tag);
+        let first = span.unit_of(tag);
+        let dirty = span.tag(first).dirty.get();
+        let free = self.remove(span, first);
+        if free > units {
+            self.insert(span, first + units, free - units, dirty);
+        }
+        span.mark(first, units, false);
+        if span.0 == self.spare {
+            self.spare = ptr::null_mut();
+        }
+        span.0.wrapping_add(first * UNIT)
+    }
+
+    /// Returns a run. If that makes the whole span free, and another one that is free is kept already, it is the caller's again: its
+    /// first byte is returned.
+    ///
+    /// # Safety
+    ///
+    /// `block` must be a run of `units` units that was taken from here, in the span at `base`.
+    pub(super) unsafe fn free(&mut self, base: *mut u8, block: *mut u8, units: usize) -> Option<*mut u8> {
+        let span = Span(base);
+        let (mut first, mut units) = (span.unit_at(block), units);
+        let behind = first + units;
+        if span.tag(behind).free.get() != 0 {
+            units += self.remove(span, behind);
+        }
+        let before = span.tag(first - 1).free.get() as usize;
+        if before != 0 {
+            first -= before;
+            units += self.remove(span, first);
+        }
+        if units + own_units(span.units()) == span.units() {
+            if !self.spare.is_null() {
+                return Some(base);
+            }
+            self.spare = base;
+        }
+        self.insert(span, first, units, DIRTY);
+        None
+    }
+
+    /// Gives up the free span that is kept, if there is one: its first byte.
+    pub(super) fn take_spare(&mut self) -> Option<*mut u8> {
+        let base = core::mem::replace(&mut self.spare, ptr::null_mut());
+        if base.is_null() {
+            return None;
+        }
+        let span = Span(base);
+        self.remove(span, own_units(span.units()));
+        Some(base)
+    }
+
+    /// Changes the length of a run in place, if the units behind it allow it.
+    ///
+    /// # Safety
+    ///
+    /// As [`Spans::free`].
+    pub(super) unsafe fn resize(
+        &mut self,
+        base: *mut u8,
+        block: *mut u8,
+        units: usize,
+        wanted: usize,
+    ) -> bool {
+        let span = Span(base);
+        let first = span.unit_at(block);
+        let free = span.tag(first + units).free.get() as usize;
+        if units + free < wanted {
+            return false;
+        }
+        let mut dirty = if wanted < units { DIRTY } else { CLEAN };
+        if free != 0 {
+            dirty = dirty.max(span.tag(first + units).dirty.get());
+            self.remove(span, first + units);
+        }
+        span.mark(first, wanted, false);
+        if units + free > wanted {
+            self.insert(span, first + wanted, units + free - wanted, dirty);
+        }
+        true
+    }
+
+    /// Gives the memory of free runs back to the OS with `purge`, which returns the bytes given back: of those that nobody needed since
+    /// the last call, or of `all`. Returns the sum, and whether the next call may find more.
+    pub(super) fn purge(&mut self, all: bool, purge: impl Fn(*mut u8, usize) -> usize) -> (usize, bool) {
+        let (mut purged, mut more) = (0, false);
+        for &(mut tag) in &self.bins {
+            while !tag.is_null() {
+                let span = Span::of(tag);
+                let unit = span.unit_of(tag);
+                let first = span.tag(unit);
+                let state = first.dirty.get();
+                if state == UNNEEDED || state == DIRTY && all {
+                    let done = purge(span.0.wrapping_add(unit * UNIT), first.free.get() as usize * UNIT);
+                    first.dirty.set(if done == 0 { UNNEEDED } else { CLEAN });
+                    purged += done;
+                } else if state == DIRTY {
+                    first.dirty.set(UNNEEDED);
+                    more = true;
+                }
+                tag = first.next.get();
+            }
+        }
+        (purged, more)
+    }
+
+    /// The first unit of the shortest run that has `units` units.
+    fn find(&self, units: usize) -> Option<*mut Tag> {
+        let mut word = units / 64;
+        let mut bits = self.nonempty[word] & (u64::MAX << (units % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.nonempty.get(word)?;
+        }
+        Some(self.bins[word * 64 + bits.trailing_zeros() as usize])
+    }
+
+    /// Lists a free run.
+    fn insert(&mut self, span: Span, first: usize, units: usize, dirty: u8) {
+        span.mark(first, units, true);
+        span.tag(first).dirty.set(dirty);
+        let bin = units.min(BINS - 1);
+        let (tag, head) = (span.tag_pointer(first), self.bins[bin]);
+        span.tag(first).prev.set(ptr::null_mut());
+        span.tag(first).next.set(head);
+        // SAFETY: list members are tags of spans that are in use.
+        if let Some(next) = unsafe { head.as_ref() } {
+            next.prev.set(tag);
+        }
+        self.bins[bin] = tag;
+        self.nonempty[bin / 64] |= 1 << (bin % 64);
+    }
+
+    /// Takes a free run off its list. Returns its length.
+    fn remove(&mut self, span: Span, first: usize) -> usize {
+        let tag = span.tag(first);
+        let units = tag.free.get() as usize;
+        let bin = units.min(BINS - 1);
+        let (prev, next) = (tag.prev.get(), tag.next.get());
+        // SAFETY: list members are tags of spans that are in use.
+        match unsafe { prev.as_ref() } {
+            Some(prev) => prev.next.set(next),
+            None => self.bins[bin] = next,
+        }
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
+            next.prev.set(prev);
+        }
+        if self.bins[bin].is_null() {
+            self.nonempty[bin / 64] &= !(1 << (bin % 64));
+        }
+        units
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::{Layout, alloc, dealloc};
+
+    use super::*;
+
+    /// Most units that are asked for at once.
+    const LONGEST: usize = MID_MAX / UNIT;
+    const PAGES: usize = pages_for(LONGEST);
+
+    fn memory() -> Layout {
+        Layout::from_size_align(PAGES * PAGE_SIZE, PAGE_SIZE).unwrap()
+    }
+
+    /// Memory for a span, full of what earlier users left.
+    fn span() -> *mut u8 {
+        // SAFETY: the size is not zero, and all of it may be written.
+        unsafe {
+            let base = alloc(memory());
+            assert!(!base.is_null());
+            base.write_bytes(0xEE, memory().size());
+            base
+        }
+    }
+
+    /// Which units of a span are handed out, and to whom.
+    struct Shadow {
+        base: *mut u8,
+        units: Vec<u32>,
+    }
+
+    impl Shadow {
+        fn new(spans: &mut Spans) -> Shadow {
+            let base = span();
+            // SAFETY: the memory is new and long enough.
+            unsafe { spans.add(base, PAGES) };
+            Shadow { base, units: vec![0; PAGES * PAGE_UNITS] }
+        }
+
+        /// Changes the owner of some units.
+        fn set(&mut self, block: *mut u8, units: std::ops::Range<usize>, from: u32, to: u32) {
+            let first = (block.addr() - self.base.addr()) / UNIT;
+            assert!((block.addr() - self.base.addr()).is_multiple_of(UNIT));
+            for unit in &mut self.units[first + units.start..first + units.end] {
+                assert_eq!(*unit, from);
+                *unit = to;
+            }
+        }
+
+        /// Every run between blocks is free in one piece, listed under its length, and nothing else is.
+        fn check(&self, spans: &Spans) {
+            let (span, own) = (Span(self.base), own_units(self.units.len()));
+            let mut free = Vec::new();
+            let mut unit = own;
+            while unit < self.units.len() {
+                let owner = self.units[unit];
+                let run = self.units[unit..].iter().take_while(|other| **other == owner).count();
+                let said = if owner == 0 { run as u32 } else { 0 };
+                assert_eq!((span.tag(unit).free.get(), span.tag(unit + run - 1).free.get()), (said, said));
+                if owner == 0 {
+                    free.push((run.min(BINS - 1), unit));
+                }
+                unit += run;
+            }
+            let mut listed = Vec::new();
+            for bin in 0..BINS {
+                let mut tag = spans.bins[bin];
+                assert_eq!(spans.nonempty[bin / 64] >> (bin % 64) & 1 == 1, !tag.is_null());
+                while !tag.is_null() {
+                    if Span::of(tag) == span {
+                        listed.push((bin, span.unit_of(tag)));
+                    }
+                    // SAFETY: list members are tags.
+                    tag = unsafe { (*tag).next.get() };
+                }
+            }
+            free.sort_unstable();
+            listed.sort_unstable();
+            assert_eq!(listed, free);
+        }
+    }
+
+    #[test]
+    fn blocks_do_not_overlap_and_free_runs_are_merged() {
+        let rounds = if cfg!(miri) { 300 } else { 20_000 };
+        let mut spans = Spans::new();
+        let mut shadows = [Shadow::new(&mut spans), Shadow::new(&mut spans)];
+        let mut blocks: Vec<(usize, *mut u8, usize, u32)> = Vec::new();
+        let mut state = 1u64;
+        let mut random = |bound: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % bound
+        };
+        for round in 1..rounds {
+            let most = 1 << random(9);
+            let units = (1 + random(most)).min(LONGEST);
+            match random(if blocks.len() < 40 { 4 } else { 8 }) {
+                0..=2 => {
+                    let block = spans.alloc(units);
+                    let span = shadows.iter().position(|shadow| {
+                        (0..memory().size()).contains(&block.addr().wrapping_sub(shadow.base.addr()))
+                    });
+                    match span {
+                        Some(span) => {
+                            shadows[span].set(block, 0..units, 0, round);
+                            blocks.push((span, block, units, round));
+                        }
+                        None => assert!(block.is_null()),
+                    }
+                }
+                3 if !blocks.is_empty() => {
+                    let chosen = random(blocks.len());
+                    let (span, block, old, owner) = blocks[chosen];
+                    let shadow = &mut shadows[span];
+                    // SAFETY: the block has this length.
+                    if unsafe { spans.resize(shadow.base, block, old, units) } {
+                        shadow.set(block, 0..old, owner, 0);
+                        shadow.set(block, 0..units, 0, owner);
+                        blocks[chosen].2 = units;
+                    } else {
+                        let behind = (block.addr() - shadow.base.addr()) / UNIT + old;
+                        let room = shadow.units[behind..].iter().take_while(|unit| **unit == 0).count();
+                        assert!(old + room < units, "{old} units with {room} behind did not become {units}");
+                    }
+                }
+                _ if !blocks.is_empty() => {
+                    let (span, block, units, owner) = blocks.swap_remove(random(blocks.len()));
+                    let shadow = &mut shadows[span];
+                    shadow.set(block, 0..units, owner, 0);
+                    // SAFETY: the block has this length and is not used any more.
+                    let empty = unsafe { spans.free(shadow.base, block, units) };
+                    let empty = if random(2) == 0 { empty.or_else(|| spans.take_spare()) } else { empty };
+                    if let Some(shadow) = shadows.iter_mut().find(|shadow| empty == Some(shadow.base)) {
+                        assert!(shadow.units.iter().all(|owner| *owner == 0));
+                        // SAFETY: the span is empty and was given back.
+                        unsafe {
+                            dealloc(shadow.base, memory());
+                            *shadow = Shadow::new(&mut spans);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if round % 16 == 0 {
+                shadows.iter().for_each(|shadow| shadow.check(&spans));
+            }
+        }
+        for (span, block, units, owner) in blocks {
+            shadows[span].set(block, 0..units, owner, 0);
+            // SAFETY: as above; a span is freed below.
+            unsafe { spans.free(shadows[span].base, block, units) };
+        }
+        assert!(spans.take_spare().is_some(), "one of the two is kept");
+        assert_eq!((spans.take_spare(), spans.nonempty), (None, [0; WORDS]), "the other is not");
+        for shadow in shadows {
+            // SAFETY: nobody uses the spans any more.
+            unsafe { dealloc(shadow.base, memory()) };
+        }
+    }
+
+    #[test]
+    fn the_best_fitting_run_is_taken() {
+        let mut spans = Spans::new();
+        let shadow = Shadow::new(&mut spans);
+        let blocks: Vec<*mut u8> = [5, 1, 9, 1, 7, 1].iter().map(|units| spans.alloc(*units)).collect();
+        // SAFETY: taken above with these lengths.
+        unsafe {
+            for (block, units) in [(blocks[0], 5), (blocks[2], 9), (blocks[4], 7)] {
+                assert!(spans.free(shadow.base, block, units).is_none());
+            }
+        }
+        assert_eq!(spans.alloc(6), blocks[4]);
+        assert_eq!(spans.alloc(1), blocks[4].wrapping_add(6 * UNIT));
+        assert_eq!(spans.alloc(9), blocks[2]);
+        assert_eq!(spans.alloc(5), blocks[0]);
+        // SAFETY: nobody uses the span any more.
+        unsafe { dealloc(shadow.base, memory()) };
+    }
+}
