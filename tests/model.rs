@@ -1,6 +1,7 @@
 //! Random sequences of everything a program can do, against a shadow of the live blocks: alignment, contents, overlap.
 
 use std::mem;
+use std::panic::resume_unwind;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -279,8 +280,8 @@ fn run(program: &[Step], blocks_first: bool) {
     let (jobs, taken) = mpsc::channel();
     let (answer, done) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(move || Elsewhere::run(taken, answer));
-        scope.spawn(move || {
+        let other = scope.spawn(move || Elsewhere::run(taken, answer));
+        let this = scope.spawn(move || {
             let elsewhere = Elsewhere { jobs, done };
             let mut state = Program::new();
             for (index, step) in program.iter().enumerate() {
@@ -291,6 +292,10 @@ fn run(program: &[Step], blocks_first: bool) {
             }
             state.end(blocks_first);
         });
+        // The end of the scope would not wait for destructors of thread-locals, which free memory.
+        for thread in [this, other] {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
     });
     set_mode(Mode::Arena);
 }
