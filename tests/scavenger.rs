@@ -27,9 +27,12 @@ fn verify(number: usize, block: &[u8]) {
     assert!(block.iter().all(|byte| *byte == number as u8), "block {number} is damaged");
 }
 
+/// A block and its number.
+type Survivor = (usize, Box<[u8]>);
+
 /// Makes `count` blocks and frees all but one in `survives` (all of them if that is 0). Returns the survivors and by how many bytes
 /// the process had grown.
-fn burst(count: usize, survives: usize) -> (Vec<(usize, Box<[u8]>)>, usize) {
+fn burst(count: usize, survives: usize) -> (Vec<Survivor>, usize) {
     let mut random = Rng(7);
     let before = resident();
     let blocks: Vec<_> = (0..count).map(|number| (number, black_box(block(number)))).collect();
@@ -49,7 +52,7 @@ fn wait_for(limit: usize, mut meanwhile: impl FnMut()) -> usize {
 }
 
 /// Damages what is free, and sees that the survivors are whole.
-fn check(survivors: &[(usize, Box<[u8]>)]) {
+fn check(survivors: &[Survivor]) {
     let again: Vec<_> = (0..60_000).map(|number| black_box(block(number + 1))).collect();
     again.iter().enumerate().for_each(|(number, block)| verify(number + 1, block));
     survivors.iter().for_each(|(number, block)| verify(*number, block));
@@ -138,25 +141,24 @@ fn visits_disturb_nobody() {
     let config = ScavengerConfig::DEFAULT.decay(Duration::from_millis(2));
     let scavenger = start_scavenger(config).expect("a thread");
     let begin = Instant::now();
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..4).map(|_| mpsc::channel::<(usize, Box<[u8]>)>()).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..4).map(|_| mpsc::channel::<Survivor>()).unzip();
     std::thread::scope(|scope| {
         for (thread, receiver) in receivers.into_iter().enumerate() {
             let senders = senders.clone();
             scope.spawn(move || {
                 let mut random = Rng(thread as u64);
-                let mut mine: Vec<(usize, Box<[u8]>)> = Vec::new();
+                let mut mine: Vec<Survivor> = Vec::new();
                 for turn in 0.. {
                     // Waves: many blocks, then few, so that pages become cold and are filled again.
-                    let most = if turn / 2000 % 2 == 0 { 4000 } else { 150 };
+                    let most = if (turn / 2000_usize).is_multiple_of(2) { 4000 } else { 150 };
                     let number = random.below(1 << 20);
-                    let small = number % 3 == 0;
+                    let small = number.is_multiple_of(3);
                     let new = if small {
                         vec![number as u8; 1 + number % 200].into_boxed_slice()
                     } else {
                         block(number)
                     };
-                    if turn % 64 == 0 {
+                    if turn.is_multiple_of(64) {
                         with_request_arena(|| mine.push((number, new.clone())));
                         if begin.elapsed() > Duration::from_secs(4) {
                             break;
@@ -174,7 +176,7 @@ fn visits_disturb_nobody() {
                     for (number, block) in receiver.try_iter() {
                         verify(number, &block);
                     }
-                    if turn % 5000 == 0 {
+                    if turn.is_multiple_of(5000) {
                         std::thread::sleep(Duration::from_millis(3));
                     }
                 }
