@@ -62,11 +62,12 @@ static_assertions::assert_not_impl_any!(RequestArena: Sync);
 pub struct ArenaBuilder {
     limit: u64,
     wiping: bool,
+    in_crowds: bool,
 }
 
 impl ArenaBuilder {
     /// The options of [`RequestArena::new`].
-    const DEFAULT: ArenaBuilder = ArenaBuilder { limit: u64::MAX, wiping: false };
+    const DEFAULT: ArenaBuilder = ArenaBuilder { limit: u64::MAX, wiping: false, in_crowds: false };
 
     /// Sets how many bytes the arena may hold, big objects that are allocated in its scopes included; no limit if not set.
     ///
@@ -87,6 +88,12 @@ impl ArenaBuilder {
     /// The size of a freed block is believed: in such an arena a wrong layout in a call of `dealloc` does harm.
     pub const fn zero_freed(mut self, on: bool) -> Self {
         self.wiping = on;
+        self
+    }
+
+    /// Has chunks of its own also if it is first used while very many arenas are open. For arenas that are used again and again.
+    pub(crate) const fn in_crowds(mut self) -> Self {
+        self.in_crowds = true;
         self
     }
 
@@ -249,11 +256,10 @@ impl RequestArena {
 
     /// The record, unless another thread has it entered for ever; then it is left to that thread and replaced.
     fn usable_record(&self, thread: &thread::Thread) -> Option<&'static chunk::Arena> {
-        let record = self
-            .record
-            .get()
-            .filter(|record| thread.may_enter(record))
-            .or_else(|| thread.new_arena(self.options.limit, self.options.wiping));
+        let record =
+            self.record.get().filter(|record| thread.may_enter(record)).or_else(|| {
+                thread.new_arena(self.options.limit, self.options.wiping, self.options.in_crowds)
+            });
         self.record.set(record);
         record
     }

@@ -96,6 +96,6 @@ pub use handles::{ArenaScope, Checkpoint};
 pub use scavenger::{Scavenger, ScavengerConfig, start_scavenger};
 pub use scope::{ArenaGuard, outside_arena, with_request_arena};
 pub use shared::ArenaHandle;
-pub use snapshot::{purge, stats};
+pub use snapshot::{on_thread_park, purge, stats};
 pub use startup::{mode, set_mode};
 pub use stats::{Stats, Usage};

@@ -78,6 +78,25 @@ pub fn purge() -> usize {
     scavenge::everything()
 }
 
+/// For a thread that is about to wait: sends the blocks of other threads that it has freed and not handed over yet, and, if it is time,
+/// returns memory that was not needed lately. Takes some 50 ns when there is nothing to do.
+///
+/// For tokio's workers, with a runtime built by hand:
+///
+/// ```
+/// let runtime = tokio::runtime::Builder::new_multi_thread()
+///     .on_thread_park(shockwave_alloc::on_thread_park)
+///     .build()?;
+/// # runtime.block_on(async {});
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn on_thread_park() {
+    thread::current().send_frees();
+    if startup::has_reservation() {
+        scavenge::by_the_way();
+    }
+}
+
 fn visit(stats: &mut Stats, header: &PageHeader) {
     match header.kind() {
         Kind::Slab => {

@@ -612,6 +612,11 @@ impl Thread {
         heap.abandon();
     }
 
+    /// Hands over the blocks of other threads that this one has freed.
+    pub(crate) fn send_frees(&self) {
+        self.outbox.flush();
+    }
+
     /// Hands over what the thread keeps for later: to other heaps, and to the space.
     pub(crate) fn release_kept(&self) {
         self.outbox.flush();

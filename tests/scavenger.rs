@@ -117,19 +117,20 @@ fn purge_reaches_threads_that_sleep_and_threads_that_have_ended() {
     let (report, reports) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
     let sleeper = std::thread::spawn(move || {
-        let (survivors, peak) = burst(50_000, 20);
-        report.send(peak).expect("someone listens");
+        let (survivors, _) = burst(50_000, 20);
+        report.send(()).expect("someone listens");
         wait.recv().expect("told to go on");
         check(&survivors);
     });
-    let mut peak = reports.recv().expect("the sleeper is alive");
+    reports.recv().expect("the sleeper is alive");
     let survivors = std::thread::spawn(|| burst(50_000, 20)).join().expect("it ends");
-    peak += survivors.1;
+    // The second burst may have used again what the first has freed, so the growth of the process is less than this.
+    let all: usize = 2 * (0..50_000).map(|number| block(number).len()).sum::<usize>();
     let held = resident() - before;
     let purged = purge();
     let after = resident();
     assert!(purged > held / 2, "{purged} of {held}");
-    assert!(after <= before + peak / 4, "{} of {peak} left\n{}", after.saturating_sub(before), stats());
+    assert!(after <= before + all / 4, "{} of {all} left\n{}", after.saturating_sub(before), stats());
     go_on.send(()).expect("the sleeper is alive");
     sleeper.join().expect("its blocks are whole");
     check(&survivors.0);

@@ -12,7 +12,7 @@ use std::sync::{Barrier, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use churn::{Block, Random, poison};
-use shockwave_alloc::{RequestArena, Shockwave, Stats, stats, with_request_arena};
+use shockwave_alloc::{RequestArena, Shockwave, Stats, on_thread_park, stats, with_request_arena};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -418,4 +418,41 @@ fn memory_that_a_sleeping_thread_freed_is_used_again() {
     STATE.1.notify_all();
     sleeper.join().unwrap();
     assert_flat(&warm, 4, 0);
+}
+
+/// A few blocks wait for more of their kind, until their thread says that it is about to wait itself.
+#[test]
+fn a_thread_that_parks_hands_over_what_it_has_freed() {
+    let _alone = alone();
+    let blocks: Vec<Box<[u8; 500]>> = (0..5).map(|number| Box::new([number; 500])).collect();
+    let before = stats().slab.blocks;
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // It has a heap of its own already when the counting begins.
+            drop(Box::new(1u8));
+            barrier.wait();
+            barrier.wait();
+            drop(blocks);
+            barrier.wait();
+            barrier.wait();
+            on_thread_park();
+            barrier.wait();
+            barrier.wait();
+        });
+        barrier.wait();
+        let with = stats().slab.blocks;
+        assert!(with >= before);
+        barrier.wait();
+        barrier.wait();
+        let freed = stats().slab.blocks;
+        barrier.wait();
+        barrier.wait();
+        let handed_over = stats().slab.blocks;
+        barrier.wait();
+        assert!(
+            handed_over + 5 <= freed,
+            "{with} blocks, {freed} when freed, {handed_over} when handed over"
+        );
+    });
 }

@@ -173,7 +173,7 @@ impl Memory {
         let source = match origin {
             Origin::System => Source::System,
             Origin::Slab => Source::Slab,
-            Origin::Arena => Source::Arena(RequestArena::new()),
+            Origin::Arena => Source::Arena(RequestArena::builder().in_crowds().build()),
         };
         Memory { source, block: Block::EMPTY, allocated: 0, has_chunk: false }
     }

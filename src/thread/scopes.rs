@@ -47,7 +47,7 @@ impl Thread {
         if startup::mode() != Mode::Arena || self.depth.get() >= DEPTH_MAX {
             return None;
         }
-        let arena = self.new_arena(u64::MAX, false)?;
+        let arena = self.new_arena(u64::MAX, false, false)?;
         Some(Opened { arena, entered: self.push_frame(Some(arena)) })
     }
 
@@ -149,9 +149,10 @@ impl Thread {
         ptr::from_ref(self).addr()
     }
 
-    /// A record for a new arena with a soft limit in bytes; `wiping` if freed blocks are to be overwritten.
+    /// A record for a new arena with a soft limit in bytes; `wiping` if freed blocks are to be overwritten, `in_crowds` if it may take
+    /// chunks however many arenas are open.
     #[inline]
-    pub(crate) fn new_arena(&self, limit: u64, wiping: bool) -> Option<&'static Arena> {
+    pub(crate) fn new_arena(&self, limit: u64, wiping: bool, in_crowds: bool) -> Option<&'static Arena> {
         let heap = self.attach()?;
         // SAFETY: records live for ever; those in the list belong to this heap.
         let arena = match unsafe { heap.arenas.get().as_ref() } {
@@ -163,14 +164,14 @@ impl Thread {
             None => chunk::new_record()?,
         };
         arena.renew(limit, wiping);
-        self.prepare(arena, heap, wiping);
+        self.prepare(arena, heap, wiping, in_crowds);
         heap.counters.arenas_opened.add(1);
         Some(arena)
     }
 
     /// Decides how an arena begins.
     #[inline]
-    fn prepare(&self, arena: &'static Arena, heap: &Heap, wiping: bool) {
+    fn prepare(&self, arena: &'static Arena, heap: &Heap, wiping: bool, in_crowds: bool) {
         if !self.tracing.get()
             && let Some(recorder) = escape::recorder_for_next_arena(self)
         {
@@ -181,7 +182,7 @@ impl Thread {
         if !startup::pretenures() || wiping {
             return;
         }
-        if crowd::crowded() && !arena.has_room() {
+        if crowd::crowded() && !in_crowds && !arena.has_room() {
             arena.divert(Diverted::ByCrowd);
             return;
         }
@@ -240,7 +241,7 @@ impl Thread {
         let closed = self.close(arena, arena.keep().max(1));
         arena.add_past(closed.bytes, retired.min(closed.bytes));
         if let Some(heap) = self.attached() {
-            self.prepare(arena, heap, arena.is_wiping());
+            self.prepare(arena, heap, arena.is_wiping(), false);
         }
         closed
     }
