@@ -39,10 +39,11 @@ fn only_so_many_arenas_have_chunks_at_once() {
         drop((first.len(), another, block));
 
         // Blocks first, outside of their arenas, as unmodified code may do.
-        let (arenas, blocks): (Vec<_>, Vec<_>) = more.into_iter().unzip();
-        drop(blocks);
-        drop(arenas);
-        drop(first);
+        for open in [more, first] {
+            let (arenas, blocks): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+            drop(blocks);
+            drop(arenas);
+        }
         // There is room again.
         let again = open();
         assert_eq!(again.0.stats().chunks, 1, "round {round}");
@@ -51,6 +52,6 @@ fn only_so_many_arenas_have_chunks_at_once() {
             assert_eq!(shockwave_alloc::current_arena_stats().expect("entered").blocks, 1);
             drop(block);
         });
-        drop(again);
+        drop((again.1, again.0));
     }
 }
