@@ -555,6 +555,18 @@ impl Thread {
         (!heap.is_empty_heap()).then_some(heap)
     }
 
+    /// The thread's heap, if it has one and no arena is entered.
+    #[inline]
+    pub(crate) fn attached_outside(&self) -> Option<&'static Heap> {
+        self.attached().filter(|_| self.arena.get() == NO_ARENA)
+    }
+
+    /// Whether the thread bumps through a chunk.
+    #[inline]
+    pub(crate) fn has_cursor(&self) -> bool {
+        self.bump.get() != 0
+    }
+
     /// The thread's heap; gets one if there is none yet. `None` after the thread's end, or when there is no memory.
     #[inline]
     pub(crate) fn attach(&self) -> Option<&'static Heap> {
