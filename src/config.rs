@@ -47,6 +47,7 @@ impl Mode {
         }
     }
 
+    #[inline]
     pub(crate) const fn from_repr(repr: u8) -> Mode {
         match repr {
             0 => Mode::Standard,

@@ -113,6 +113,20 @@ impl<A> Shockwave<A> {
     /// of the result.
     #[inline]
     fn call_backing<R>(&self, call: impl FnOnce(&A) -> R, traffic: impl FnOnce(&R) -> Traffic) -> R {
+        match thread::current().attached_outside() {
+            Some(heap) => {
+                let result = call(&self.backing);
+                heap.counters.backing(traffic(&result), Counter::add);
+                result
+            }
+            None => self.call_backing_slow(call, traffic),
+        }
+    }
+
+    /// [`Self::call_backing`] for a thread that has no heap, or has an arena entered.
+    #[cold]
+    #[inline(never)]
+    fn call_backing_slow<R>(&self, call: impl FnOnce(&A) -> R, traffic: impl FnOnce(&R) -> Traffic) -> R {
         let thread = thread::current();
         let heap = if startup::ready(&self.config) { thread.attach() } else { None };
         let suspended = thread.suspend();
@@ -171,6 +185,23 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// As [`GlobalAlloc::alloc`].
     #[cold]
     unsafe fn alloc_slow(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe {
+            if !thread::current().has_cursor() && startup::mode() == Mode::Standard {
+                this.alloc_backing(layout, zeroed)
+            } else {
+                Self::alloc_reserved(layout, zeroed, this)
+            }
+        }
+    }
+
+    /// [`Self::alloc_slow`] where the block is from the reservation, if there is room.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
+    #[inline(never)]
+    unsafe fn alloc_reserved(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
         let thread = thread::current();
         let block = thread.bump(layout.size(), layout.align());
         let (block, clean) = if !block.is_null() {
@@ -196,6 +227,7 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// # Safety
     ///
     /// As [`GlobalAlloc::alloc`].
+    #[inline(never)]
     unsafe fn alloc_backing(&self, layout: Layout, zeroed: bool) -> *mut u8 {
         if startup::mode() != Mode::Standard {
             UNATTACHED.fallbacks.add_shared(1);

@@ -1,6 +1,7 @@
 //! The record of a 64 KiB page, out of band in one table.
 
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr;
 
 use crate::remote::{LiveCount, MailLink, RemoteFrees};
@@ -41,14 +42,15 @@ pub(crate) enum Kind {
 ///
 /// | fields | first line | second line |
 /// |---|---|---|
-/// | the owner (thread that has the heap, or the arena entered) | reads and writes | reads, takes |
+/// | the owner (thread that has the heap, or the arena entered) | reads, seldom writes, takes | reads and writes |
 /// | a visitor of the heap ([`gate`](crate::gate)) | of cold and full pages | of cold and full pages |
-/// | any thread that frees one of its blocks | reads `owner`, `kind`, `block_size` | read-modify-writes |
+/// | any thread that frees one of its blocks | reads `owner`, `kind`, `block_size`; read-modify-writes `remote` | |
 /// | statistics | read the atomic fields | read |
 /// | nobody owns it (free run) | under the lock of the space | |
 ///
-/// The atomic fields of the first line are written by the owner alone, with plain loads and stores (`Relaxed`); they
-/// are atomic only so that other threads may look.
+/// What the owner writes at each allocation and free is on a line of its own, because a thread that frees its blocks would wait for
+/// that line each time. The atomic fields but `remote` are written by the owner alone, with plain loads and stores
+/// (`Relaxed`); they are atomic only so that other threads may look.
 ///
 /// A slab page is in one of four states, told by `owner` and `current`, which differ in what `used` holds so that the fast path of
 /// a free has to look for 0 only:
@@ -66,12 +68,6 @@ pub(crate) enum Kind {
 pub(crate) struct PageHeader {
     /// Address of the heap (plus [`PageHeader::FULL`] or [`PageHeader::COLD`]) or arena record that owns the page, or [`NO_OWNER`].
     pub owner: AtomicUsize,
-    /// Slab: the free list.
-    pub free: Cell<*mut Block>,
-    /// Slab: see above. Chunk: allocations less frees by its owner, wrapping.
-    pub used: AtomicU32,
-    /// Slab: bytes carved into blocks so far. Chunk: bytes bumped through when it was left.
-    pub carved: AtomicU32,
     /// Slab: bytes of a block.
     pub block_size: AtomicU32,
     /// A [`Kind`].
@@ -88,17 +84,27 @@ pub(crate) struct PageHeader {
     pub seen: Cell<u32>,
     /// Number of pages in the run that begins or ends here.
     pub run_len: AtomicU32,
+    /// What other threads write.
+    pub remote: Remote,
+
+    second_line: Line,
+    /// Slab: the free list.
+    pub free: Cell<*mut Block>,
+    /// Slab: see above. Chunk: allocations less frees by its owner, wrapping.
+    pub used: AtomicU32,
+    /// Slab: bytes carved into blocks so far. Chunk: bytes bumped through when it was left.
+    pub carved: AtomicU32,
     /// List of the heap, the arena or the space. Mid: first page of the span.
     pub next: Cell<*const PageHeader>,
     /// Backward link of the same list, where it has one.
     pub prev: Cell<*const PageHeader>,
-
-    /// Second line: what other threads write.
-    pub remote: Remote,
+    /// Mid: what is known of the blocks that begin in this page; each word is its block's.
+    /// Large: the requested size in the first.
+    pub sizes: [Cell<u64>; 4],
 }
 
-/// The line of a [`PageHeader`] that other threads write.
-#[repr(C, align(64))]
+/// The fields of a [`PageHeader`] that other threads write.
+#[repr(C)]
 pub(crate) struct Remote {
     /// Slab: blocks freed by other threads.
     pub frees: RemoteFrees,
@@ -106,16 +112,17 @@ pub(crate) struct Remote {
     pub mail: MailLink,
     /// Chunk: balance of live blocks.
     pub live: LiveCount,
-    /// Mid: what is known of the blocks that begin in this page; each word is its block's.
-    /// Large: the requested size in the first.
-    pub sizes: [Cell<u64>; 4],
 }
+
+/// What comes behind it begins a cache line.
+#[repr(align(64))]
+struct Line;
 
 // SAFETY: the `Cell` fields are touched by the owner of the page only, or under the lock of the space or mid-size heap
 // the page belongs to; pages change hands through those locks or the acquire and release operations of `remote`.
 unsafe impl Sync for PageHeader {}
 
-const _: () = assert!(size_of::<PageHeader>() == 128);
+const _: () = assert!(size_of::<PageHeader>() == 128 && offset_of!(PageHeader, free) == 64);
 
 impl PageHeader {
     /// Set in `owner` of a slab page that has no free block and is in none of its heap's lists.
@@ -132,9 +139,6 @@ impl PageHeader {
     pub(crate) const fn empty() -> PageHeader {
         PageHeader {
             owner: AtomicUsize::new(NO_OWNER),
-            free: Cell::new(ptr::null_mut()),
-            used: AtomicU32::new(0),
-            carved: AtomicU32::new(u32::MAX),
             block_size: AtomicU32::new(0),
             kind: AtomicU8::new(Kind::Free as u8),
             class: AtomicU8::new(0),
@@ -143,14 +147,14 @@ impl PageHeader {
             holes: AtomicU16::new(0),
             seen: Cell::new(0),
             run_len: AtomicU32::new(0),
+            remote: Remote { frees: RemoteFrees::new(), mail: MailLink::new(), live: LiveCount::new() },
+            second_line: Line,
+            free: Cell::new(ptr::null_mut()),
+            used: AtomicU32::new(0),
+            carved: AtomicU32::new(u32::MAX),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
-            remote: Remote {
-                frees: RemoteFrees::new(),
-                mail: MailLink::new(),
-                live: LiveCount::new(),
-                sizes: [const { Cell::new(0) }; 4],
-            },
+            sizes: [const { Cell::new(0) }; 4],
         }
     }
 

@@ -81,9 +81,9 @@ fn forget(header: &PageHeader) {
 }
 
 fn size(header: &PageHeader) -> usize {
-    header.remote.sizes[0].get() as usize
+    header.sizes[0].get() as usize
 }
 
 fn set_size(header: &PageHeader, size: usize) {
-    header.remote.sizes[0].set(size as u64);
+    header.sizes[0].set(size as u64);
 }

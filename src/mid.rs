@@ -85,7 +85,7 @@ fn offset(block: *const u8) -> u64 {
 /// The word for the entry of a block. Blocks are longer than 16 KiB, so no two have the same.
 fn slot(header: &PageHeader, block: *const u8) -> &Cell<u64> {
     const _: () = assert!(PAGE_SIZE / SMALL_MAX == 4);
-    &header.remote.sizes[(block.addr() & (PAGE_SIZE - 1)) / SMALL_MAX]
+    &header.sizes[(block.addr() & (PAGE_SIZE - 1)) / SMALL_MAX]
 }
 
 /// Allocates a block, from the thread's cache or else from a heap: `preferred` is the one to try first. Null when there is no

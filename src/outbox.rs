@@ -23,8 +23,6 @@ const HEAVIEST: u32 = 4 << 10;
 
 /// Chains that belong to one thread.
 pub(crate) struct Outbox {
-    /// The page of the block added last, if its chain is still here.
-    last: Cell<*const PageHeader>,
     places: [Place; PLACES],
 }
 
@@ -41,7 +39,6 @@ struct Place {
 impl Outbox {
     pub(crate) const fn new() -> Outbox {
         Outbox {
-            last: Cell::new(ptr::null()),
             places: [const {
                 Place {
                     page: Cell::new(ptr::null()),
@@ -54,60 +51,79 @@ impl Outbox {
         }
     }
 
-    /// Whether the block added last is of `page` and still here. Then the page is a slab page and keeps its use, which need not be
-    /// read from its header: the owner writes to that line all the time.
-    #[inline]
-    pub(crate) fn has_last(&self, page: &PageHeader) -> bool {
-        ptr::eq(self.last.get(), page)
-    }
-
-    /// Adds a freed block of `page`, a slab page of another heap. `link` and `block` are as in [`page::push`](crate::page::push).
+    /// Adds a freed block of `page` to the chain of that page, if there is one: then it is a slab page of another heap and keeps its
+    /// use, which nobody needs to look up. Returns whether there is. `link` and `block` are as in
+    /// [`page::push`](crate::page::push).
     ///
     /// # Safety
     ///
     /// `block` must be a block of the page that is handed out and not used any more.
     #[inline]
-    pub(crate) unsafe fn add(&self, page: &'static PageHeader, link: *mut Block, block: *mut u8) {
-        // Neighbouring pages fall into different places.
-        let place = &self.places[(page.address() / size_of::<PageHeader>()) % PLACES];
+    pub(crate) unsafe fn join(&self, page: &PageHeader, link: *mut Block, block: *mut u8) -> bool {
+        let place = self.place_of(page);
         if !ptr::eq(place.page.get(), page) {
-            self.begin(place, page, block);
+            return false;
         }
-        self.last.set(page);
-        // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
-        unsafe { (*link).next = place.head.get() };
-        place.head.set(block.cast());
-        place.count.set(place.count.get() + 1);
-        if place.count.get() == place.full.get() {
-            self.send(place);
-        }
+        // SAFETY: passed on.
+        unsafe { place.add(link, block) };
+        true
     }
 
-    /// Begins an empty chain of `page`, whose last block will be `tail`.
-    #[cold]
-    fn begin(&self, place: &Place, page: &'static PageHeader, tail: *mut u8) {
-        self.send(place);
+    /// Adds a freed block of `page`, a slab page of another heap, of which there is no chain. As [`Outbox::join`] otherwise.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(crate) unsafe fn begin(&self, page: &'static PageHeader, link: *mut Block, block: *mut u8) {
+        let place = self.place_of(page);
+        place.send();
         place.page.set(page);
         place.head.set(ptr::null_mut());
-        place.tail.set(tail.cast());
+        place.tail.set(block.cast());
         place.count.set(0);
         let heavy = HEAVIEST / page.block_size.load(Ordering::Relaxed).max(1);
         place.full.set(heavy.clamp(1, LONGEST) as u16);
+        // SAFETY: passed on.
+        unsafe { place.add(link, block) };
     }
 
-    fn send(&self, place: &Place) {
-        // SAFETY: a page with a block on its way keeps its use.
-        let Some(page) = (unsafe { place.page.replace(ptr::null()).as_ref() }) else { return };
-        if self.has_last(page) {
-            self.last.set(ptr::null());
-        }
-        // SAFETY: the chain has `count` blocks of the page, linked, from head to tail.
-        unsafe { send(page, place.head.get(), place.tail.get(), place.count.get()) };
+    #[inline]
+    fn place_of(&self, page: &PageHeader) -> &Place {
+        // Neighbouring pages fall into different places.
+        &self.places[(page.address() / size_of::<PageHeader>()) % PLACES]
     }
 
     /// Sends everything.
     pub(crate) fn flush(&self) {
-        self.places.iter().for_each(|place| self.send(place));
+        self.places.iter().for_each(Place::send);
+    }
+}
+
+impl Place {
+    /// Adds a block to the chain, and sends it when it is long.
+    ///
+    /// # Safety
+    ///
+    /// As [`Outbox::join`]; the chain must be of the block's page.
+    #[inline]
+    unsafe fn add(&self, link: *mut Block, block: *mut u8) {
+        // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
+        unsafe { (*link).next = self.head.get() };
+        self.head.set(block.cast());
+        let count = self.count.get() + 1;
+        self.count.set(count);
+        if count == self.full.get() {
+            self.send();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send(&self) {
+        // SAFETY: a page with a block on its way keeps its use.
+        let Some(page) = (unsafe { self.page.replace(ptr::null()).as_ref() }) else { return };
+        // SAFETY: the chain has `count` blocks of the page, linked, from head to tail.
+        unsafe { send(page, self.head.get(), self.tail.get(), self.count.get()) };
     }
 }
 

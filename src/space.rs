@@ -197,7 +197,7 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
             let header = space.header(index);
             header.set_kind(kind);
             header.owner.store(NO_OWNER, Ordering::Relaxed);
-            header.remote.sizes.iter().for_each(|size| size.set(0));
+            header.sizes.iter().for_each(|size| size.set(0));
         }
     }
     Some(Run { header, zeroed })

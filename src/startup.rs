@@ -61,6 +61,7 @@ const REFUSED: u8 = 3;
 /// set_mode(Mode::Slab);
 /// assert_eq!(mode(), Mode::Slab);
 /// ```
+#[inline]
 pub fn mode() -> Mode {
     Mode::from_repr(MODE.load(Ordering::Relaxed))
 }

@@ -373,10 +373,6 @@ impl Thread {
         block: *mut u8,
         layout: Layout,
     ) {
-        if self.outbox.has_last(header) {
-            // SAFETY: passed on.
-            return unsafe { dealloc_remote(ptr, layout, header) };
-        }
         let owner = header.owner.load(Ordering::Relaxed);
         if owner == self.heap.get().addr() {
             if cfg!(debug_assertions) {
@@ -555,6 +551,18 @@ impl Thread {
         (!heap.is_empty_heap()).then_some(heap)
     }
 
+    /// The thread's heap, if it has one and no arena is entered.
+    #[inline]
+    pub(crate) fn attached_outside(&self) -> Option<&'static Heap> {
+        self.attached().filter(|_| self.arena.get() == NO_ARENA)
+    }
+
+    /// Whether the thread bumps through a chunk.
+    #[inline]
+    pub(crate) fn has_cursor(&self) -> bool {
+        self.bump.get() != 0
+    }
+
     /// The thread's heap; gets one if there is none yet. `None` after the thread's end, or when there is no memory.
     #[inline]
     pub(crate) fn attach(&self) -> Option<&'static Heap> {
@@ -627,41 +635,42 @@ impl Thread {
     }
 }
 
-/// Frees one more block of the page that the thread's last remote free was of.
-///
-/// # Safety
-///
-/// As [`Thread::dealloc`].
-#[inline(never)]
-unsafe fn dealloc_remote(ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
-    if cfg!(debug_assertions) {
-        check_layout(header, ptr, layout);
-    }
-    let block = space::at(ptr.addr());
-    // SAFETY: passed on.
-    unsafe { current().outbox.add(header, page::link_pointer(ptr, block, layout.size()), block) };
-}
-
 /// # Safety
 ///
 /// As [`Thread::dealloc`]. The order of the parameters keeps those of `dealloc` in their registers.
 #[cold]
 #[inline(never)]
 unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
+    if cfg!(debug_assertions) && header.kind() == Kind::Slab {
+        check_layout(header, ptr, layout);
+    }
+    let block = space::at(ptr.addr());
+    // SAFETY: passed on.
+    unsafe {
+        // Most remote frees are of a page that an earlier one was of.
+        if !current().outbox.join(header, page::link_pointer(ptr, block, layout.size()), block) {
+            dealloc_by_kind(ptr, layout, header, block);
+        }
+    }
+}
+
+/// [`dealloc_slow`] by what the page of `header` is used for. `block` is as in [`Thread::dealloc`].
+///
+/// # Safety
+///
+/// As [`Thread::dealloc`].
+#[inline(never)]
+unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHeader, block: *mut u8) {
     let thread = current();
     match header.kind() {
         Kind::Slab => {
-            if cfg!(debug_assertions) {
-                check_layout(header, ptr, layout);
-            }
-            let block = space::at(ptr.addr());
             let link = page::link_pointer(ptr, block, layout.size());
             // SAFETY: passed on; the heap that owns the page is this thread's in the first case.
             unsafe {
                 if header.owner.load(Ordering::Relaxed) & !PageHeader::FLAGS == thread.heap.get().addr() {
                     (*thread.heap.get()).free_cold(header, link, block);
                 } else if thread.register() {
-                    thread.outbox.add(header, link, block);
+                    thread.outbox.begin(header, link, block);
                 } else {
                     outbox::send(header, block.cast(), link, 1);
                 }
