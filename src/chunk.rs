@@ -9,18 +9,21 @@
 //! of a block is then never the start of the next chunk, and comparing a block's end with `bump` is enough to know that
 //! the block is the top of the current chunk.
 
+mod closing;
+mod pressure;
+mod unused;
+
+pub(crate) use self::pressure::{Pressure, free_remote, pressure};
+pub(crate) use self::unused::{lock_for_fork, new_record, retire_record, unlock_after_fork};
+
 use core::cell::Cell;
 use core::ptr;
 
 use crate::escape::Recorder;
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::space::{self, PAGE_SIZE};
-use crate::stats::Closed;
-use crate::sync::{AtomicU32, AtomicUsize, Lock, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::tenure::{GRANULE, Tracker};
-
-/// A chunk with survivors is bumped further by the next arena if it has at least this many bytes left.
-const WORTH_GOING_ON: usize = PAGE_SIZE / 4;
 
 /// Bytes of a chunk that can be bumped through.
 pub(crate) const CHUNK_BYTES: usize = PAGE_SIZE - 8;
@@ -126,52 +129,6 @@ pub(crate) enum Diverted {
     ByCrowd,
 }
 
-/// Chunks closed with live blocks that are still alive.
-static PINNED: AtomicUsize = AtomicUsize::new(0);
-
-/// How much memory chunks with survivors keep, for the size of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Pressure {
-    /// Little.
-    Low,
-    /// Above 256 KiB and 1/64 of all memory that was ever used: sizes go outside at the first sign of an escape.
-    High,
-    /// Above 1 MiB and 1/16: after each arena that pins more, many are diverted.
-    Full,
-}
-
-/// How much pinned chunks weigh at the moment.
-#[inline]
-pub(crate) fn pressure() -> Pressure {
-    let pinned = PINNED.load(Ordering::Relaxed);
-    if pinned <= PINNED_HIGH { Pressure::Low } else { pressure_of(pinned) }
-}
-
-const PINNED_HIGH: usize = (256 << 10) / PAGE_SIZE;
-const PINNED_FULL: usize = (1 << 20) / PAGE_SIZE;
-
-#[cold]
-fn pressure_of(pinned: usize) -> Pressure {
-    let pages = space::pages_ever_used();
-    if pinned > PINNED_FULL + pages / 16 {
-        Pressure::Full
-    } else if pinned > PINNED_HIGH + pages / 64 {
-        Pressure::High
-    } else {
-        Pressure::Low
-    }
-}
-
-/// Counts a free of a block of `page` by a thread that does not have its arena entered. Returns whether the arena is closed and
-/// this was the last block: then the page is the caller's.
-pub(crate) fn free_remote(page: &PageHeader) -> bool {
-    let last = page.remote.live.free_remote();
-    if last {
-        PINNED.fetch_sub(1, Ordering::Relaxed);
-    }
-    last
-}
-
 /// Overwrites a block that is being freed, if its chunk is to be wiped. A wrong size wipes at most to the end of the page.
 ///
 /// # Safety
@@ -187,111 +144,6 @@ pub(crate) unsafe fn wipe_freed(page: &PageHeader, block: *mut u8, size: usize) 
 
 /// In `class` of a chunk's header: freed blocks are overwritten.
 const WIPED: u8 = 1;
-
-/// Unused trackers.
-static TRACKERS: Lock<UnusedTrackers> = Lock::new(UnusedTrackers(ptr::null()));
-
-struct UnusedTrackers(*const Tracker);
-
-// SAFETY: unused trackers belong to whoever holds the lock.
-unsafe impl Send for UnusedTrackers {}
-
-/// Takes the locks of this module, before a fork.
-pub(crate) fn lock_for_fork() {
-    core::mem::forget((UNUSED.lock(), TRACKERS.lock()));
-}
-
-/// # Safety
-///
-/// [`lock_for_fork`] must have been called before the fork.
-pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: passed on.
-    unsafe {
-        UNUSED.force_unlock();
-        TRACKERS.force_unlock();
-    }
-}
-
-/// A tracker for an arena. `None` when there is no memory.
-#[cold]
-fn new_tracker() -> Option<&'static Tracker> {
-    let mut unused = TRACKERS.lock();
-    // SAFETY: unused trackers are valid for ever and belong to whoever takes them from the list.
-    if let Some(tracker) = unsafe { unused.0.as_ref() } {
-        unused.0 = tracker.next.get();
-        return Some(tracker);
-    }
-    drop(unused);
-    let record = space::alloc_record(size_of::<Tracker>()).cast::<Tracker>();
-    if record.is_null() {
-        return None;
-    }
-    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
-    unsafe {
-        record.write(Tracker::new());
-        Some(&*record)
-    }
-}
-
-/// Unused records that no heap keeps.
-static UNUSED: Lock<Unused> = Lock::new(Unused(ptr::null()));
-
-struct Unused(*const Arena);
-
-// SAFETY: unused records belong to whoever holds the lock.
-unsafe impl Send for Unused {}
-
-/// A new record, or one that was used before. `None` when there is no memory.
-pub(crate) fn new_record() -> Option<&'static Arena> {
-    let mut unused = UNUSED.lock();
-    // SAFETY: unused records are valid for ever and belong to whoever takes them from the list.
-    if let Some(arena) = unsafe { unused.0.as_ref() } {
-        unused.0 = arena.next.get();
-        return Some(arena);
-    }
-    drop(unused);
-    let record = space::alloc_record(size_of::<Arena>()).cast::<Arena>();
-    if record.is_null() {
-        return None;
-    }
-    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
-    unsafe {
-        record.write(Arena {
-            cursor: Cell::new(Cursor::NONE),
-            entered: AtomicU32::new(0),
-            thread: AtomicUsize::new(0),
-            next: Cell::new(ptr::null()),
-            chunks: Cell::new(0),
-            earlier_bytes: Cell::new(0),
-            reserve: Cell::new(ptr::null()),
-            reserved: Cell::new(0),
-            keep: Cell::new(0),
-            inherited: Cell::new((0, 0)),
-            floor: Cell::new(0),
-            bypassed: Cell::new((0, 0)),
-            bypassed_now: Cell::new(0),
-            outside: Cell::new((0, 0)),
-            allocs: Cell::new(0),
-            past_allocs: Cell::new(0),
-            retired_bytes: Cell::new(0),
-            past_bytes: Cell::new((0, 0)),
-            limit: Cell::new(u64::MAX),
-            diverted: Cell::new(Diverted::No),
-            wiping: Cell::new(false),
-            tracker: Cell::new(ptr::null()),
-            recorder: Cell::new(None),
-            plain: Cell::new(false),
-        });
-        Some(&*record)
-    }
-}
-
-/// Keeps a record, which must be closed, for any thread.
-pub(crate) fn retire_record(arena: &'static Arena) {
-    let mut unused = UNUSED.lock();
-    arena.next.set(unused.0);
-    unused.0 = arena;
-}
 
 impl Arena {
     /// Address of this record, as `owner` words hold it.
@@ -491,7 +343,7 @@ impl Arena {
 
     /// Counts allocations by size from now on.
     pub(crate) fn track(&self, recheck: bool) {
-        if let Some(tracker) = new_tracker() {
+        if let Some(tracker) = unused::new_tracker() {
             tracker.begin(recheck);
             self.tracker.set(tracker);
             self.plain.set(false);
@@ -510,9 +362,7 @@ impl Arena {
         let Some(tracker) = self.tracker() else { return };
         self.tracker.set(ptr::null());
         look(tracker);
-        let mut unused = TRACKERS.lock();
-        tracker.next.set(unused.0);
-        unused.0 = tracker;
+        unused::retire_tracker(tracker);
     }
 
     /// Whether the thread that has it entered takes the slow path for every allocation and free.
@@ -604,118 +454,6 @@ impl Arena {
         self.keep.get()
     }
 
-    /// Ends the arena's use of its chunks. Up to `keep` empty ones stay, the others go to `give`; those with live blocks are
-    /// left to their last free. But if any stays and the newest chunk has survivors and much room, the next arena goes on
-    /// in it: a few survivors per request then share a chunk, and the next request finds its memory warm.
-    ///
-    /// # Safety
-    ///
-    /// The caller must have the arena to itself, its cursor must be up to date and folded, and no thread may have it
-    /// entered.
-    pub(crate) unsafe fn close(&self, keep: usize, mut give: impl FnMut(&'static PageHeader)) -> Closed {
-        let mut closed = Closed::default();
-        let mut next = Cursor::NONE;
-        let mut list = self.cursor.get().chunk;
-        // SAFETY: the list consists of headers of chunks of this arena.
-        while let Some(chunk) = unsafe { list.as_ref() } {
-            list = chunk.next.get();
-            closed.bytes += u64::from(chunk.carved.load(Ordering::Relaxed));
-            let live = chunk.used();
-            if live != 0 {
-                let cursor = self.cursor.get();
-                let room = CHUNK_BYTES.saturating_sub(cursor.passed() as usize);
-                let goes_on = keep > 0 && !self.wiping.get() && ptr::eq(cursor.chunk, chunk);
-                if goes_on && room >= WORTH_GOING_ON {
-                    closed.escaped += live_blocks(chunk);
-                    chunk.next.set(ptr::null());
-                    chunk.prev.set(ptr::null());
-                    chunk.current.store(0, Ordering::Relaxed);
-                    next = Cursor { end: end_of(chunk), ..cursor };
-                    continue;
-                }
-                // Before the count is handed over: who frees the last block may use the record again.
-                chunk.owner.store(NO_OWNER, Ordering::Relaxed);
-                chunk.current.store(0, Ordering::Relaxed);
-                PINNED.fetch_add(1, Ordering::Relaxed);
-                let remaining = chunk.remote.live.close(live);
-                if remaining != 0 {
-                    closed.escaped += remaining as u64;
-                    closed.left += 1;
-                    continue;
-                }
-                PINNED.fetch_sub(1, Ordering::Relaxed);
-            }
-            overwrite(chunk);
-            if self.reserved.get() < keep && live == 0 {
-                self.put_reserved(chunk);
-            } else {
-                closed.left += 1;
-                give(chunk);
-            }
-        }
-        let (bytes, blocks) = self.inherited.get();
-        closed.bytes = closed.bytes.saturating_sub(bytes) + self.retired_bytes.get();
-        closed.escaped = closed.escaped.saturating_sub(blocks);
-        while self.reserved.get() > keep {
-            let Some(chunk) = self.take_reserved() else { break };
-            closed.left += 1;
-            give(chunk);
-        }
-        self.chunks.set(usize::from(!next.chunk.is_null()));
-        self.earlier_bytes.set(0);
-        if next.chunk.is_null() {
-            // Ready to bump at once: entering finds a chunk.
-            next = self.take_reserved().map_or(Cursor::NONE, |chunk| self.add_chunk(chunk, ptr::null()));
-        }
-        self.cursor.set(next);
-        self.begin();
-        closed
-    }
-
-    /// [`close`](Self::close) for the ordinary case: one chunk, of which no block is alive, and nothing else to do. Returns the bytes
-    /// bumped through, or `None` if it is not that case.
-    ///
-    /// # Safety
-    ///
-    /// As there.
-    #[inline]
-    pub(crate) unsafe fn close_clean(&self) -> Option<u64> {
-        let cursor = self.cursor.get();
-        // SAFETY: chunks are headers of the table.
-        let Some(chunk) = (unsafe { cursor.chunk.as_ref() }) else { return self.plain.get().then_some(0) };
-        // Without live blocks nobody else knows the chunk; see `LiveCount::close`.
-        if self.chunks.get() != 1 || chunk.used() != 0 || !self.plain.get() {
-            return None;
-        }
-        overwrite(chunk);
-        chunk.carved.store(0, Ordering::Relaxed);
-        self.cursor.set(Cursor { bump: cursor.bump & !(PAGE_SIZE - 1), ..cursor });
-        Some(u64::from(cursor.passed()))
-    }
-
-    /// Makes a record that was closed that of a new handle.
-    #[inline]
-    pub(crate) fn renew(&self, limit: u64, wiping: bool) {
-        self.allocs.set(0);
-        self.past_allocs.set(0);
-        if limit != u64::MAX || wiping || !self.plain.get() {
-            self.renew_slow(limit, wiping);
-        }
-    }
-
-    #[cold]
-    fn renew_slow(&self, limit: u64, wiping: bool) {
-        self.past_bytes.set((0, 0));
-        self.limit.set(limit);
-        if self.wiping.replace(wiping) != wiping {
-            // SAFETY: chunks are headers of the table.
-            if let Some(chunk) = unsafe { self.cursor.get().chunk.as_ref() } {
-                chunk.class.store(if wiping { WIPED } else { 0 }, Ordering::Relaxed);
-            }
-        }
-        self.begin();
-    }
-
     /// Counts an object that is too big and goes elsewhere.
     pub(crate) fn count_bypassed(&self, size: usize) {
         let (blocks, bytes) = self.bypassed.get();
@@ -750,37 +488,6 @@ impl Arena {
         let (sum, peak) = self.past_bytes.get();
         self.past_bytes.set((sum + bytes, peak.max(bytes - retired)));
         self.plain.set(false);
-    }
-
-    /// Begins an arena on a record that was closed: finds out what is left in the chunk it goes on in, and starts over in it if
-    /// nothing is.
-    pub(crate) fn begin(&self) {
-        let cursor = self.cursor.get();
-        self.inherited.set((0, 0));
-        self.floor.set(0);
-        self.bypassed.set((0, 0));
-        self.bypassed_now.set(0);
-        self.outside.set((0, 0));
-        self.retired_bytes.set(0);
-        self.diverted.set(Diverted::No);
-        let ordinary = self.limit.get() == u64::MAX && !self.wiping.get() && self.past_bytes.get() == (0, 0);
-        self.plain.set(ordinary && self.tracker.get().is_null() && self.recorder.get().is_none());
-        // SAFETY: chunks are headers of the table.
-        let Some(chunk) = (unsafe { cursor.chunk.as_ref() }).filter(|chunk| chunk.used() != 0) else {
-            return;
-        };
-        let live = live_blocks(chunk);
-        if live == 0 {
-            // Every block of it has been freed, by other threads or outside the scope. Nobody knows the chunk any more.
-            chunk.set_used(0);
-            chunk.carved.store(0, Ordering::Relaxed);
-            chunk.remote.live.reset();
-            self.cursor.set(start(chunk));
-        } else {
-            self.inherited.set((u64::from(chunk.carved.load(Ordering::Relaxed)), live));
-            self.floor.set(cursor.bump);
-            self.plain.set(false);
-        }
     }
 
     /// Whether a block of this record's chunks was there when the arena began. Such a block is treated like one of another
@@ -827,18 +534,3 @@ fn start(page: &PageHeader) -> Cursor {
 fn end_of(page: &PageHeader) -> *mut u8 {
     space::start_of(page).wrapping_add(CHUNK_BYTES)
 }
-
-/// Overwrites what a chunk without live blocks holds: with zeros if it is to be wiped, and in debug builds with a pattern, so that
-/// a use of it is noticed.
-#[inline]
-fn overwrite(chunk: &PageHeader) {
-    let wiped = chunk.class.load(Ordering::Relaxed) == WIPED;
-    if wiped || cfg!(all(debug_assertions, not(miri))) {
-        let bytes = chunk.carved.load(Ordering::Relaxed) as usize;
-        // SAFETY: the first `carved` bytes of the chunk were bumped through, and nothing in it is used any more.
-        unsafe { space::start_of(chunk).write_bytes(if wiped { 0 } else { POISON }, bytes.min(CHUNK_BYTES)) };
-    }
-}
-
-/// What debug builds overwrite the memory of a closed arena with.
-const POISON: u8 = 0xA5;
