@@ -73,9 +73,6 @@ pub(crate) struct Heap {
 #[repr(align(128))]
 struct MailboxLine(Mailbox);
 
-/// Pages among which the fullest is chosen when a class needs one: what is nearly empty then has a chance to become so.
-const CANDIDATES: usize = 4;
-
 // SAFETY: the `Cell` fields are touched by the thread that owns the heap only; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
 
@@ -198,7 +195,8 @@ impl Heap {
                 return page::pop(page);
             }
             self.retire_current(class);
-            let next = match self.fullest(class) {
+            // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
+            let next = match self.available[class].get().as_ref() {
                 Some(page) => {
                     self.unlink(page, class);
                     page
@@ -292,22 +290,6 @@ impl Heap {
             self.unlink(page, class);
             self.keep_spare(page);
         }
-    }
-
-    /// The page with the most live blocks among the first few of a class that have room.
-    fn fullest(&self, class: usize) -> Option<&'static PageHeader> {
-        // SAFETY: list members are headers of pages of this heap.
-        let mut best: &'static PageHeader = unsafe { self.available[class].get().as_ref() }?;
-        let mut next = best.next.get();
-        for _ in 1..CANDIDATES {
-            // SAFETY: as above.
-            let Some(page) = (unsafe { next.as_ref() }) else { break };
-            next = page.next.get();
-            if page::live(page) > page::live(best) {
-                best = page;
-            }
-        }
-        Some(best)
     }
 
     /// Makes the page a class allocates from an ordinary one.
