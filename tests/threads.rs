@@ -425,34 +425,29 @@ fn memory_that_a_sleeping_thread_freed_is_used_again() {
 fn a_thread_that_parks_hands_over_what_it_has_freed() {
     let _alone = alone();
     let blocks: Vec<Box<[u8; 500]>> = (0..5).map(|number| Box::new([number; 500])).collect();
-    let before = stats().slab.blocks;
-    let barrier = Barrier::new(2);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            // It has a heap of its own already when the counting begins.
-            drop(Box::new(1u8));
-            barrier.wait();
-            barrier.wait();
-            drop(blocks);
-            barrier.wait();
-            barrier.wait();
-            on_thread_park();
-            barrier.wait();
-            barrier.wait();
-        });
-        barrier.wait();
-        let with = stats().slab.blocks;
-        assert!(with >= before);
-        barrier.wait();
-        barrier.wait();
-        let freed = stats().slab.blocks;
-        barrier.wait();
-        barrier.wait();
-        let handed_over = stats().slab.blocks;
-        barrier.wait();
-        assert!(
-            handed_over + 5 <= freed,
-            "{with} blocks, {freed} when freed, {handed_over} when handed over"
-        );
+    let (steps, step) = sync_channel(0);
+    let (answers, done) = sync_channel(0);
+    let worker = thread::spawn(move || {
+        answers.send(()).expect("the test waits");
+        step.recv().expect("the first step");
+        drop(blocks);
+        answers.send(()).expect("the test waits");
+        step.recv().expect("the second step");
+        on_thread_park();
+        answers.send(()).expect("the test waits");
+        // It does not end, and hand things over because of that, before it was looked.
+        let _ = step.recv();
     });
+    done.recv().expect("it is there");
+    let live = || stats().slab.blocks;
+    let before = live();
+    steps.send(()).expect("the worker waits");
+    done.recv().expect("it has freed");
+    let freed = live();
+    steps.send(()).expect("the worker waits");
+    done.recv().expect("it has handed over");
+    let handed_over = live();
+    drop(steps);
+    worker.join().expect("it ends");
+    assert!(handed_over + 5 <= freed, "{before} blocks, {freed} when freed, {handed_over} when handed over");
 }
