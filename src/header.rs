@@ -52,15 +52,19 @@ pub(crate) enum Kind {
 /// that line each time. The atomic fields but `remote` are written by the owner alone, with plain loads and stores
 /// (`Relaxed`); they are atomic only so that other threads may look.
 ///
-/// A slab page is in one of four states, told by `owner` and `current`, which differ in what `used` holds so that the fast path of
-/// a free has to look for 0 only:
+/// A slab page is in one of five states, told by `owner`, `current` and `floor`, which differ in what `used` holds so that the fast path
+/// of a free has to look for 0 only:
 ///
 /// | state | `owner` | `current` | `used` | a free by the owner |
 /// |---|---|---|---|---|
 /// | current: its heap allocates from it | heap | 1 | live blocks + 1 | fast, never sees 0 |
-/// | hot | heap | 0 | live blocks - `cold_at` | fast; at 0 the page becomes cold |
-/// | cold: at most `cold_at` live blocks (or a visitor said so) | heap + `COLD` | 0 | live blocks | inside the heap's gate |
-/// | full | heap + `FULL` | 0 | live blocks | inside the heap's gate |
+/// | hot | heap | 0 | live blocks - `floor` | fast; at 0 the page becomes cold |
+/// | asleep: less than an eighth is free | heap | 0 | live blocks - `floor`, a higher one | fast; at 0 the page becomes hot |
+/// | cold: at most an eighth is alive (or a visitor said so) | heap + `COLD` | 0 | live blocks | inside the heap's gate |
+/// | full | heap + `FULL` | 0 | live blocks | inside the heap's gate; the page falls asleep |
+///
+/// Hot and cold pages are in the list of their class, to be allocated from. A page that sleeps is not: it would be full again after a few
+/// allocations. That a slab wakes when enough of it is free is snmalloc's idea.
 ///
 /// Invariant: blocks in `free` + live ones + remote frees not yet collected + blocks that touch an OS page of `holes` =
 /// `carved / block_size`. Those of the last kind are in no list; nobody reads or writes them.
@@ -76,8 +80,8 @@ pub(crate) struct PageHeader {
     pub class: AtomicU8,
     /// Slab: 1 while its heap allocates from it. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,
-    /// Slab: at this many live blocks the page becomes cold.
-    pub cold_at: AtomicU16,
+    /// Slab, hot: the number of live blocks at which the page changes its state.
+    pub floor: AtomicU16,
     /// Slab: a bit for each OS page of 4 KiB that was purged and has not been carved into blocks again.
     pub holes: AtomicU16,
     /// Slab, cold: what the last visitor saw of the live blocks; see `heap/visit.rs`.
@@ -143,7 +147,7 @@ impl PageHeader {
             kind: AtomicU8::new(Kind::Free as u8),
             class: AtomicU8::new(0),
             current: AtomicU8::new(0),
-            cold_at: AtomicU16::new(0),
+            floor: AtomicU16::new(0),
             holes: AtomicU16::new(0),
             seen: Cell::new(0),
             run_len: AtomicU32::new(0),

@@ -36,7 +36,7 @@ const TURNS: u32 = 32;
 ///
 /// Everything but `mailbox`, `next_heap`, `gate` and the counters belongs to the owner. `available`, `empty` and what is about spare
 /// pages it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one place: `current`, the list
-/// `available` (hot or cold; it has free blocks or room to carve), or in none and marked full.
+/// `available` (hot or cold; it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     /// Which sizes its thread's arenas leave to the slab. First, because allocating in an arena reads it.
@@ -220,7 +220,7 @@ impl Heap {
         }
     }
 
-    /// What is left to do when the last block but those that make a page cold was freed in a hot page by its owner.
+    /// What is left to do when the owner has freed so many blocks of a hot page, or one that sleeps, that its state changes.
     ///
     /// # Safety
     ///
@@ -229,8 +229,8 @@ impl Heap {
     #[inline(never)]
     pub(crate) unsafe fn cooled(&self, page: &'static PageHeader) {
         let _inside = self.gate.enter();
-        // SAFETY: the caller owns the heap; hot pages are in the list of their class.
-        unsafe { self.settle(page, true) };
+        // SAFETY: the caller owns the heap.
+        unsafe { self.settle(page, page::is_listed(page)) };
     }
 
     /// Takes back a block of a page of this heap that is cold or full.
@@ -243,7 +243,8 @@ impl Heap {
         let full = page.owner.load(Ordering::Relaxed) & PageHeader::FULL != 0;
         // SAFETY: passed on; inside the gate no visitor touches the page.
         let live = unsafe { page::push(page, link, block) };
-        if full || live == 0 || live > u32::from(page.cold_at.load(Ordering::Relaxed)) {
+        let class = usize::from(page.class.load(Ordering::Relaxed));
+        if full || live == 0 || live > u32::from(page::COLD_AT[class]) {
             // SAFETY: passed on.
             unsafe { self.settle(page, !full) };
         }
@@ -257,17 +258,20 @@ impl Heap {
     unsafe fn settle(&self, page: &'static PageHeader, listed: bool) {
         let class = usize::from(page.class.load(Ordering::Relaxed));
         let live = page::live(page);
-        let cold_at = u32::from(page.cold_at.load(Ordering::Relaxed));
-        let (flag, used) = if page.free.get().is_null() && !page::has_room(page) {
-            (PageHeader::FULL, live)
-        } else if live > cold_at {
-            (0, live - cold_at)
+        let (cold_at, awake_at) = (page::COLD_AT[class], page::AWAKE_AT[class]);
+        let (flag, floor) = if page.free.get().is_null() && !page::has_room(page) {
+            (PageHeader::FULL, 0)
+        } else if !listed && live > u32::from(awake_at) {
+            (0, awake_at)
+        } else if live > u32::from(cold_at) {
+            (0, cold_at)
         } else {
-            (PageHeader::COLD, live)
+            (PageHeader::COLD, 0)
         };
         page.owner.store(self.address() | flag, Ordering::Relaxed);
-        page.set_used(used);
-        match (listed, flag != PageHeader::FULL) {
+        page.floor.store(floor, Ordering::Relaxed);
+        page.set_used(live - u32::from(floor));
+        match (listed, page::is_listed(page)) {
             (false, true) => self.link(page, class),
             (true, false) => self.unlink(page, class),
             _ => {}
@@ -457,7 +461,7 @@ impl Heap {
             unsafe {
                 page::collect(page, chain);
                 if page.current.load(Ordering::Relaxed) == 0 {
-                    self.settle(page, page.owner.load(Ordering::Relaxed) & PageHeader::FULL == 0);
+                    self.settle(page, page::is_listed(page));
                 }
             }
         }

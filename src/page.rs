@@ -18,7 +18,7 @@ const CARVE: usize = 4 << 10;
 
 /// Of a size class: the number of live blocks at which a page becomes cold. An eighth, because where more are alive there are hardly
 /// whole OS pages to purge, and because frees in cold pages are slower.
-const COLD_AT: [u16; size_class::CLASSES] = {
+pub(crate) const COLD_AT: [u16; size_class::CLASSES] = {
     let mut at = [0; size_class::CLASSES];
     let mut class = 0;
     while class < at.len() {
@@ -29,6 +29,27 @@ const COLD_AT: [u16; size_class::CLASSES] = {
     at
 };
 
+/// Of a size class: the number of live blocks at which a page that was full is listed again, an eighth less than all.
+pub(crate) const AWAKE_AT: [u16; size_class::CLASSES] = {
+    let mut at = COLD_AT;
+    let mut class = 0;
+    while class < at.len() {
+        at[class] = (PAGE_SIZE / size_class::size_of_class(class)) as u16 - at[class];
+        assert!(at[class] > COLD_AT[class]);
+        class += 1;
+    }
+    at
+};
+
+/// Whether a page that is not current is in the list of its class.
+pub(crate) fn is_listed(page: &PageHeader) -> bool {
+    match page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS {
+        PageHeader::FULL => false,
+        PageHeader::COLD => true,
+        _ => page.floor.load(Ordering::Relaxed) == COLD_AT[usize::from(page.class.load(Ordering::Relaxed))],
+    }
+}
+
 /// Makes an owned empty page a slab page of `class` that belongs to the heap at address `owner`.
 pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.free.set(ptr::null_mut());
@@ -37,7 +58,7 @@ pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.block_size.store(size_class::size_of_class(class) as u32, Ordering::Relaxed);
     page.class.store(class as u8, Ordering::Relaxed);
     page.current.store(0, Ordering::Relaxed);
-    page.cold_at.store(COLD_AT[class], Ordering::Relaxed);
+    page.floor.store(0, Ordering::Relaxed);
     page.holes.store(0, Ordering::Relaxed);
     page.seen.set(0);
     page.next.set(ptr::null());
@@ -94,7 +115,7 @@ pub(crate) fn live(page: &PageHeader) -> u32 {
     if page.current.load(Ordering::Relaxed) != 0 {
         used.wrapping_sub(1)
     } else if page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS == 0 {
-        used.wrapping_add(u32::from(page.cold_at.load(Ordering::Relaxed)))
+        used.wrapping_add(u32::from(page.floor.load(Ordering::Relaxed)))
     } else {
         used
     }
