@@ -5,7 +5,7 @@
 //! the child may allocate and free. Heaps of threads that do not exist there stay as they are; blocks of theirs that the child
 //! frees wait in their mailboxes.
 
-use crate::{chunk, escape, mid, scavenge, space, sync};
+use crate::{aligned, chunk, escape, mid, scavenge, space, sync};
 
 /// Registers the handlers. Called once.
 #[cfg(all(unix, not(miri)))]
@@ -24,6 +24,7 @@ extern "C" fn before() {
     escape::lock_for_fork();
     chunk::lock_for_fork();
     mid::lock_for_fork();
+    aligned::lock_for_fork();
     space::lock_for_fork();
 }
 
@@ -31,6 +32,7 @@ extern "C" fn after() {
     // SAFETY: `before` has taken these locks, in this thread or, in the child, in the thread that this one is a copy of.
     unsafe {
         space::unlock_after_fork();
+        aligned::unlock_after_fork();
         mid::unlock_after_fork();
         chunk::unlock_after_fork();
         escape::unlock_after_fork();

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Large = 5,
     /// The table of page headers, heaps and arena records.
     Meta = 6,
+    /// Part of a run that belongs to the heap of aligned blocks.
+    Aligned = 7,
 }
 
 /// The record of one page.
@@ -103,6 +105,7 @@ pub(crate) struct PageHeader {
     /// Backward link of the same list, where it has one.
     pub prev: Cell<*const PageHeader>,
     /// Mid: what is known of the blocks that begin in this page; each word is its block's.
+    /// Aligned: the size of the block that begins in each eighth of the page, half a word each.
     /// Large: the requested size in the first.
     pub sizes: [Cell<u64>; 4],
 }
@@ -122,8 +125,8 @@ pub(crate) struct Remote {
 #[repr(align(64))]
 struct Line;
 
-// SAFETY: the `Cell` fields are touched by the owner of the page only, or under the lock of the space or mid-size heap
-// the page belongs to; pages change hands through those locks or the acquire and release operations of `remote`.
+// SAFETY: the `Cell` fields are touched by the owner of the page only, or under the lock of the space or of the heap of
+// bigger blocks the page belongs to; pages change hands through those locks or the acquire and release operations of `remote`.
 unsafe impl Sync for PageHeader {}
 
 const _: () = assert!(size_of::<PageHeader>() == 128 && offset_of!(PageHeader, free) == 64);
@@ -171,6 +174,7 @@ impl PageHeader {
             4 => Kind::Mid,
             5 => Kind::Large,
             6 => Kind::Meta,
+            7 => Kind::Aligned,
             _ => Kind::Free,
         }
     }

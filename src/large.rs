@@ -1,4 +1,5 @@
-//! Objects above 1 MiB, and everything aligned to more than a page: a run of pages each.
+//! Objects above 1 MiB, and those aligned to more than an OS page that neither the slab nor [`aligned`](crate::aligned) serves: a
+//! run of pages each.
 
 use core::alloc::Layout;
 use core::ptr;

@@ -39,6 +39,7 @@
 //! | `exit` | the process ends | over all threads: `closed`, `bytes`, `escaped`, `bypassed` as above; `pinned`: bytes of chunks that escaped blocks keep; `committed`; `resident`; `backing`: calls to the backing allocator |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod aligned;
 mod arena;
 mod bell;
 mod chunk;

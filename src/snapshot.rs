@@ -4,7 +4,7 @@ use crate::header::{Kind, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Stats, UNATTACHED, Usage};
 use crate::sync::Ordering;
-use crate::{chunk, heap, large, mid, page, scavenge, startup, thread};
+use crate::{aligned, chunk, heap, large, mid, page, scavenge, startup, thread};
 
 /// A snapshot of the allocator: what memory there is, who uses it and how much went through.
 ///
@@ -53,10 +53,10 @@ pub fn stats() -> Stats {
     let (calls, bytes) = space::purged();
     (stats.purges, stats.purged_bytes) = (calls as u64, bytes as u64);
     // Each thread counts what it allocates and frees: as above.
+    let mid =
+        [aligned::usage(), mid::usage_uncached()].into_iter().chain(heap::all().map(|heap| heap.mid.usage()));
     let (blocks, bytes) =
-        heap::all().map(|heap| heap.mid.usage()).fold(mid::usage_uncached(), |(blocks, bytes), more| {
-            (blocks.wrapping_add(more.0), bytes.wrapping_add(more.1))
-        });
+        mid.fold((0u64, 0u64), |sum, more| (sum.0.wrapping_add(more.0), sum.1.wrapping_add(more.1)));
     stats.mid = usage((bytes as i64).max(0) as u64, (blocks as i64).max(0) as u64);
     let (blocks, bytes) = large::usage();
     stats.large = usage(bytes, blocks);
@@ -65,7 +65,7 @@ pub fn stats() -> Stats {
 }
 
 /// Returns memory that nobody uses to the OS now: free pages, what threads keep for later, those asleep included, free
-/// memory between blocks of 16 KiB to 1 MiB, and whole OS pages inside slab pages with few live blocks.
+/// memory between blocks of 16 KiB to 1 MiB (but not between those aligned to more than 4 KiB), and whole OS pages inside slab pages with few live blocks.
 ///
 /// Returns the number of bytes given back, 0 where there is nothing or the OS does not take it. Pages that another thread is busy with are left out.
 ///
@@ -125,7 +125,7 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
             }
         }
         Kind::Spare => stats.spare_bytes += PAGE_SIZE as u64,
-        Kind::Free | Kind::Mid | Kind::Large | Kind::Meta => {}
+        Kind::Free | Kind::Mid | Kind::Aligned | Kind::Large | Kind::Meta => {}
     }
 }
 

@@ -192,7 +192,7 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
     let header = space.header(first);
     space.tag(first, pages, kind);
     header.owner.store(NO_OWNER, Ordering::Relaxed);
-    if kind == Kind::Mid {
+    if matches!(kind, Kind::Mid | Kind::Aligned) {
         for index in first..first + pages {
             let header = space.header(index);
             header.set_kind(kind);

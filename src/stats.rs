@@ -201,9 +201,9 @@ pub struct Stats {
     /// Live blocks in chunks of open arenas that are not entered at the moment, and of closed ones (pinned).
     /// Blocks in the chunk a thread is bumping through count when it leaves the chunk.
     pub arena: Usage,
-    /// Live blocks of 16 KiB to 1 MiB.
+    /// Live blocks of 16 KiB to 1 MiB, and those of up to 128 KiB that share runs of pages because they are aligned to 8 to 32 KiB.
     pub mid: Usage,
-    /// Live blocks above 1 MiB.
+    /// Live blocks above 1 MiB, and others aligned to more than 4 KiB that are not counted in `slab` or `mid`.
     pub large: Usage,
     /// Live blocks of the backing allocator.
     pub backing: Usage,

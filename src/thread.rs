@@ -23,7 +23,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::tenure::{GRANULE, STEP_MAX, Tenure};
-use crate::{crowd, escape, invariant, large, mid, page, scavenge, space, startup};
+use crate::{aligned, crowd, escape, invariant, large, mid, page, scavenge, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -317,6 +317,8 @@ impl Thread {
             let heap = self.attach();
             let _inside = heap.map(Heap::go_inside);
             (mid::alloc(layout, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
+        } else if aligned::serves(size, align) {
+            (aligned::alloc(layout), false)
         } else if size != 0 {
             large::alloc(layout)
         } else {
@@ -685,6 +687,11 @@ unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHea
             // SAFETY: passed on.
             unsafe { mid::dealloc(header, ptr, heap.map(|heap| &heap.mid)) };
         }
+        Kind::Aligned => {
+            thread.bypassed_freed(layout.size());
+            // SAFETY: passed on.
+            unsafe { aligned::dealloc(header, ptr) };
+        }
         Kind::Large => {
             thread.bypassed_freed(layout.size());
             large::dealloc(header);
@@ -744,6 +751,16 @@ unsafe fn shrink_in_other_chunk(header: &'static PageHeader, ptr: *mut u8, layou
     unsafe { chunk::wipe_freed(header, ptr.add(new_size), layout.size() - new_size) };
 }
 
+/// Whether a large object remains one with its new size. One that grows does.
+fn stays_large(layout: Layout, new_size: usize) -> bool {
+    let align = layout.align();
+    let shrinks = new_size < layout.size();
+    new_size > mid::MID_MAX
+        || align > mid::MID_ALIGN_MAX
+            && !(shrinks
+                && (aligned::serves(new_size, align) || size_class::extent(new_size, align) < SMALL_MAX))
+}
+
 /// [`Thread::resize`] for a block that is not of the entered arena, or of one that is watched.
 ///
 /// # Safety
@@ -778,7 +795,15 @@ unsafe fn resize_elsewhere(
             current().bypassed_resized(layout.size(), new_size);
             ptr
         }
-        Kind::Large if new_size > mid::MID_MAX || layout.align() > mid::MID_ALIGN_MAX => {
+        Kind::Aligned if new_size <= aligned::ALIGNED_MAX => {
+            // SAFETY: passed on; a size is not zero.
+            if !unsafe { aligned::resize(header, ptr, new_size) } {
+                return ptr::null_mut();
+            }
+            current().bypassed_resized(layout.size(), new_size);
+            ptr
+        }
+        Kind::Large if stays_large(layout, new_size) => {
             // SAFETY: passed on.
             let resized = unsafe { large::resize(header, layout, new_size) };
             if !resized.is_null() {

@@ -9,6 +9,10 @@ use shockwave_alloc::{RequestArena, Shockwave, with_request_arena};
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
 
+/// Several of these share a run of pages with others.
+#[repr(align(8192))]
+struct Aligned([u8; 20_000]);
+
 const FORKS: usize = 60;
 /// Seconds after which a child that waits for a lock for ever is ended.
 const PATIENCE: u32 = 20;
@@ -18,12 +22,18 @@ fn work(seed: usize) -> usize {
     let small: Vec<Box<usize>> = (0..200).map(|number| Box::new(number + seed)).collect();
     let pages: Vec<Vec<u8>> = (0..40).map(|number| vec![number as u8; 9_000]).collect();
     let mid: Vec<Vec<u8>> = (0..6).map(|number| vec![number as u8; 20_000 << number.min(5)]).collect();
+    let aligned: Vec<Box<Aligned>> = (0..6).map(|number| Box::new(Aligned([number; 20_000]))).collect();
     let large = vec![1u8; 2 << 20];
     let escaped = with_request_arena(|| (0..50).map(|number| vec![number as u8; 900]).collect::<Vec<_>>());
     let arenas: Vec<RequestArena> = (0..80).map(|_| RequestArena::new()).collect();
     arenas.iter().for_each(|arena| arena.run(|| drop(black_box(vec![1u8; 100]))));
     let sum = small.iter().map(|number| **number - seed).sum::<usize>();
-    sum + pages.len() + mid.len() + large.iter().map(|&byte| usize::from(byte)).sum::<usize>() + escaped.len()
+    let aligned: usize = aligned.iter().map(|block| usize::from(block.0[19_999])).sum();
+    sum + aligned
+        + pages.len()
+        + mid.len()
+        + large.iter().map(|&byte| usize::from(byte)).sum::<usize>()
+        + escaped.len()
 }
 
 #[test]

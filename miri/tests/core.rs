@@ -108,6 +108,35 @@ fn threads_pass_blocks_on() {
 }
 
 #[test]
+fn aligned_blocks_change_their_size_and_are_freed_by_others() {
+    let _alone = alone();
+    for seed in 0..rounds(2, 100) as u64 {
+        let mut rng = Rng(seed);
+        let mut live = Live::new(&CORE, 20);
+        for _ in 0..12 {
+            // Some share runs of pages, some are in the slab, some have runs of their own.
+            let block = live.alloc(1 + rng.below(90 << 10), (8 << 10) << rng.below(4));
+            if rng.below(2) == 0 {
+                live.realloc(block, 1 + rng.below(90 << 10));
+            }
+            if rng.below(4) == 0 {
+                live.free(live.blocks()[rng.below(live.blocks().len())]);
+            }
+        }
+        let others: Vec<Block> = (0..5).map(|_| live.take(live.blocks()[0])).collect();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut live = Live::new(&CORE, 5);
+                others.into_iter().for_each(|block| live.adopt(block));
+                live.free_all(true);
+            });
+            live.free_all(false);
+        });
+    }
+    assert_eq!(stats().mid.blocks, 0);
+}
+
+#[test]
 fn an_arena_closes_while_others_free_its_blocks() {
     let _alone = alone();
     let mut live = Live::new(&CORE, 100);
