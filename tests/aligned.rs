@@ -26,7 +26,7 @@ fn size(rng: &mut Rng) -> usize {
 
 /// An alignment of 8 KiB to 1 MiB, mostly one that shares runs of pages.
 fn align(rng: &mut Rng) -> usize {
-    8 * KIB << if rng.below(4) == 0 { rng.below(8) } else { rng.below(3) }
+    (8 * KIB) << if rng.below(4) == 0 { rng.below(8) } else { rng.below(3) }
 }
 
 fn bigger(stats: &Stats) -> (u64, u64, u64, u64) {

@@ -1,6 +1,7 @@
 //! `fork` while other threads allocate: the child may allocate and free.
 #![cfg(target_os = "linux")]
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +42,7 @@ fn children_of_a_busy_process_allocate_and_free() {
     static STOP: AtomicBool = AtomicBool::new(false);
     let expected = work(0);
     let inherited: Vec<Vec<u8>> = (0..100).map(|number| vec![number as u8; 10 + number * 50]).collect();
-    let threads: Vec<_> = (0..4)
+    let mut threads: Vec<_> = (0..4)
         .map(|thread| {
             std::thread::spawn(move || {
                 while !STOP.load(Ordering::Relaxed) {
@@ -50,6 +51,14 @@ fn children_of_a_busy_process_allocate_and_free() {
             })
         })
         .collect();
+    // Its lock is the only one that is seldom held by those.
+    threads.push(std::thread::spawn(|| {
+        let layout = Layout::new::<Aligned>();
+        while !STOP.load(Ordering::Relaxed) {
+            // SAFETY: the block is freed with its layout, and not used.
+            unsafe { GLOBAL.dealloc(black_box(GLOBAL.alloc(layout)), layout) };
+        }
+    }));
     for turn in 0..FORKS {
         // SAFETY: what the child does is what is tested: it allocates and frees, and ends without running anything else.
         let child = unsafe { libc::fork() };
