@@ -7,8 +7,6 @@
 
 mod visit;
 
-pub(crate) use self::visit::{Thorough, Visited};
-
 use core::cell::Cell;
 use core::ptr;
 
@@ -73,7 +71,8 @@ pub(crate) struct Heap {
 #[repr(align(128))]
 struct MailboxLine(Mailbox);
 
-// SAFETY: the `Cell` fields are touched by the thread that owns the heap only; ownership passes through the mailbox.
+// SAFETY: the `Cell` fields are touched by the thread that owns the heap, and some of them by a visitor, while both are kept apart by
+// the gate; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
 
 static EMPTY_PAGE: PageHeader = PageHeader::empty();

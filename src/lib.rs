@@ -66,6 +66,7 @@ pub mod pool;
 #[cfg(feature = "escape-trace")]
 mod pprof;
 mod remote;
+mod round;
 mod scavenge;
 mod scavenger;
 mod scope;

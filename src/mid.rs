@@ -17,6 +17,7 @@ use core::ptr;
 
 use crate::header::{Kind, PageHeader};
 use crate::invariant::fatal;
+use crate::round::{Progress, Thorough};
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counter;
@@ -198,21 +199,16 @@ fn free_span(base: Option<*mut u8>) {
     }
 }
 
-/// Gives back to the OS what nobody uses between blocks: what was not needed since the last call, or everything, the spans that heaps keep
-/// for their next need included, which go to the space. Returns the bytes that went to the OS, and whether the next call may find
-/// more.
-pub(crate) fn purge(everything: bool) -> (usize, bool) {
-    let (mut purged, mut more) = (0, false);
+/// Gives back to the OS what lies free between blocks, as a part of a round. For [`Thorough::Everything`] the spans that heaps keep
+/// for their next need go to the space, too.
+pub(crate) fn purge(thorough: Thorough, progress: &mut Progress) {
     for heap in &HEAP {
         let mut heap = heap.lock();
-        let spare = if everything { heap.take_spare() } else { None };
-        let (bytes, later) = heap.purge(everything, space::purge_free);
+        let spare = if thorough == Thorough::Everything { heap.take_spare() } else { None };
+        heap.purge(thorough, progress, space::purge_free);
         drop(heap);
-        purged += bytes;
-        more |= later;
         free_span(spare);
     }
-    (purged, more)
 }
 
 /// Returns what the cache has not needed since the last call to the heaps.

@@ -1,10 +1,12 @@
 //! When memory goes back to the OS: rounds over all heaps and the space, whoever makes them.
 //!
 //! A round belongs to the end of a period of time. What was not needed throughout the period is returned: spare and empty pages of
-//! heaps, holes in pages with few live blocks, blocks cached for bigger objects, and free pages of the space. Rounds are made by the scavenger's thread, if there
-//! is one, else by threads that end arenas or need pages, now and then, with a limit to what one of them does.
+//! heaps, holes in pages with few live blocks, cached mid-size blocks and the memory between them, and free pages of the space.
+//! Rounds are made by the scavenger's thread, if there is one, else by threads that end arenas or need pages, now and then, with a
+//! limit to what one of them does.
 
-use crate::heap::{self, Thorough, Visited};
+use crate::heap;
+use crate::round::{Progress, Thorough};
 use crate::space;
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering, now_ms};
 use crate::{mid, trace};
@@ -49,11 +51,12 @@ pub(crate) fn period() -> u64 {
     (DECAY_MS.load(Ordering::Relaxed) / 2).max(1)
 }
 
-/// Announces a thread that makes the rounds, or takes the announcement back.
+/// Announces a thread that makes the rounds.
 pub(crate) fn scavenger_starts() {
     SCAVENGERS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Takes the announcement back.
 pub(crate) fn scavenger_ends() {
     SCAVENGERS.fetch_sub(1, Ordering::Relaxed);
 }
@@ -101,10 +104,10 @@ pub(crate) fn round() -> Round {
 /// Gives back everything that nobody uses.
 pub(crate) fn everything() -> usize {
     let mut rounds = ROUNDS.lock();
-    let mut visited = Visited::default();
-    visit_heaps(Thorough::Everything, &mut usize::MAX.clone(), &mut visited);
+    let mut progress = Progress::new(usize::MAX);
+    visit_heaps(Thorough::Everything, &mut progress);
     (rounds.due, rounds.rest) = (0, false);
-    let round = Round { bytes: visited.hole_bytes + space::purge(0, usize::MAX), more: false };
+    let round = Round { bytes: progress.bytes + space::purge(0, usize::MAX), more: false };
     drop(rounds);
     report(&round);
     round.bytes
@@ -116,36 +119,32 @@ fn report(round: &Round) {
     }
 }
 
-fn visit_heaps(thorough: Thorough, budget: &mut usize, visited: &mut Visited) {
+fn visit_heaps(thorough: Thorough, progress: &mut Progress) {
     for heap in heap::all() {
-        heap.visit(thorough, budget, visited);
+        heap.visit(thorough, progress);
     }
     // Behind the heaps, whose caches have given back what this finds.
-    if thorough != Thorough::Rest {
-        let (bytes, more) = mid::purge(thorough == Thorough::Everything);
-        visited.hole_bytes += bytes;
-        visited.more |= more;
-    }
+    mid::purge(thorough, progress);
 }
 
 impl Rounds {
     /// Goes on with the round that is due: gives back at most `budget` bytes.
-    fn advance(&mut self, now: u64, mut budget: usize) -> Round {
-        let mut visited = Visited::default();
+    fn advance(&mut self, now: u64, budget: usize) -> Round {
+        let mut progress = Progress::new(budget);
         if now >= self.period_end {
             self.period_end = now + period();
-            visit_heaps(Thorough::Decay, &mut budget, &mut visited);
+            visit_heaps(Thorough::Decay, &mut progress);
             let (unneeded, dirty) = space::decay();
             self.due = unneeded;
-            self.more = visited.more || visited.pages > 0 || dirty > unneeded;
+            self.more = progress.more || progress.pages > 0 || dirty > unneeded;
         } else if self.rest {
-            visit_heaps(Thorough::Rest, &mut budget, &mut visited);
+            visit_heaps(Thorough::Rest, &mut progress);
         }
-        self.rest = visited.rest;
-        let most = self.due.min(budget >> space::PAGE_SHIFT);
+        self.rest = progress.rest;
+        let most = self.due.min(progress.budget >> space::PAGE_SHIFT);
         let purged = space::purge(0, most);
         self.due -= most;
-        Round { bytes: visited.hole_bytes + purged, more: self.more || self.due > 0 || self.rest }
+        Round { bytes: progress.bytes + purged, more: self.more || self.due > 0 || self.rest }
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use common::Rng;
+use common::{Rng, of_mapping};
 use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats, with_request_arena};
 
 #[global_allocator]
@@ -133,20 +133,7 @@ fn without_madvise_and_membarrier_everything_works_but_gives_nothing_back() {
 fn no_huge_page_is_used_unasked() {
     let block = Box::new(1u64);
     let address = std::ptr::from_ref(&*block).addr();
-    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
-    let mut inside = false;
-    let mut flags = None;
-    for line in maps.lines() {
-        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-        if let Some((Ok(start), Ok(end))) =
-            range.map(|(start, end)| (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)))
-        {
-            inside = (start..end).contains(&address);
-        } else if let Some(found) = line.strip_prefix("VmFlags:").filter(|_| inside) {
-            flags = Some(found.to_owned());
-        }
-    }
-    let flags = flags.expect("the kernel tells");
+    let flags = of_mapping(address, "VmFlags").expect("the kernel tells");
     // Kernels without huge pages know no such flag.
     let known = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
     assert!(!known || flags.split_whitespace().any(|flag| flag == "nh"), "{flags}");

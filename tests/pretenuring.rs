@@ -1,9 +1,12 @@
 //! Pretenuring: what escapes again and again is placed outside of arenas, and survivors keep little memory.
 
+mod common;
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard};
 
+use common::of_mapping;
 use shockwave_alloc::{RequestArena, Shockwave, Stats, current_arena_stats, stats, with_request_arena};
 
 #[global_allocator]
@@ -135,20 +138,8 @@ fn statistics_explain_what_is_held() {
 
 /// Bytes that the OS holds for the mapping around `address`, from the kernel's own account.
 fn resident_in_reservation(address: usize) -> u64 {
-    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
-    let mut inside = false;
-    let mut resident = 0;
-    for line in maps.lines() {
-        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-        if let Some((Ok(start), Ok(end))) =
-            range.map(|(start, end)| (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)))
-        {
-            inside = (start..end).contains(&address);
-        } else if let Some(kib) = line.strip_prefix("Rss:").filter(|_| inside) {
-            resident += kib.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10;
-        }
-    }
-    resident
+    let kib = of_mapping(address, "Rss").expect("the kernel tells");
+    kib.trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
 #[test]

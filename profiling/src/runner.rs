@@ -55,16 +55,25 @@ fn answer<S: Scope>(words: &[&str]) -> Result<String, String> {
             let [time, idle] = [(time, 1), (idle, 0)].map(|(text, least)| number(text, least));
             let [time, idle] = [time?, idle?].map(Duration::from_millis);
             let row = row.parse::<Row>()?;
-            // As a server would that minds its memory. Peers that have such a thread need not be told.
             #[cfg(feature = "shockwave")]
-            let _scavenger = row
-                .waits()
-                .then(|| shockwave_alloc::start_scavenger(shockwave_alloc::ScavengerConfig::DEFAULT));
+            let _scavenger = row.waits().then(scavenger);
             let outcome = row.measure::<S>(&Effort { clock: Clock::new(time), idle })?;
             Ok(format!("{}\n", Outcome { peak: peak_bytes(), ..outcome }))
         }
         _ => Err("accepted are exactly three arguments: ROW MILLISECONDS IDLE_MILLISECONDS".to_owned()),
     }
+}
+
+/// Starts Shockwave's scavenger, as a server would that minds its memory, unless another allocator is measured: then there is nothing
+/// for it to do, and one thread more would be another program.
+#[cfg(feature = "shockwave")]
+fn scavenger() -> Option<shockwave_alloc::Scavenger> {
+    let stats = shockwave_alloc::stats();
+    let is_measured = stats.backing_calls > 0 || stats.committed_bytes > 0;
+    is_measured.then(|| {
+        shockwave_alloc::start_scavenger(shockwave_alloc::ScavengerConfig::DEFAULT)
+            .expect("the system has threads for the workload, too")
+    })
 }
 
 /// The counters of Shockwave; zeros where another allocator is measured.

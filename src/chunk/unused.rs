@@ -8,17 +8,63 @@ use crate::space;
 use crate::sync::{AtomicU32, AtomicUsize, Lock};
 use crate::tenure::Tracker;
 
-/// Unused trackers.
-static TRACKERS: Lock<UnusedTrackers> = Lock::new(UnusedTrackers(ptr::null()));
+/// Unused trackers, and unused records that no heap keeps.
+static TRACKERS: Lock<List<Tracker>> = Lock::new(List(ptr::null()));
+static RECORDS: Lock<List<Arena>> = Lock::new(List(ptr::null()));
 
-struct UnusedTrackers(*const Tracker);
+/// What can be in a [`List`].
+trait Linked: Sized + 'static {
+    fn next(&self) -> &Cell<*const Self>;
+}
 
-// SAFETY: unused trackers belong to whoever holds the lock.
-unsafe impl Send for UnusedTrackers {}
+impl Linked for Tracker {
+    fn next(&self) -> &Cell<*const Tracker> {
+        &self.next
+    }
+}
+
+impl Linked for Arena {
+    fn next(&self) -> &Cell<*const Arena> {
+        &self.next
+    }
+}
+
+/// A list of what nobody uses, newest first.
+struct List<T>(*const T);
+
+// SAFETY: members belong to whoever holds the lock.
+unsafe impl<T> Send for List<T> {}
+
+/// Takes a member of the list, or makes one that lives for ever. `None` when there is no memory.
+fn take_or_make<T: Linked>(list: &Lock<List<T>>, make: impl FnOnce() -> T) -> Option<&'static T> {
+    let mut unused = list.lock();
+    // SAFETY: members are valid for ever and belong to whoever takes them from the list.
+    if let Some(member) = unsafe { unused.0.as_ref() } {
+        unused.0 = member.next().get();
+        return Some(member);
+    }
+    drop(unused);
+    let record = space::alloc_record(size_of::<T>()).cast::<T>();
+    if record.is_null() {
+        return None;
+    }
+    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
+    unsafe {
+        record.write(make());
+        Some(&*record)
+    }
+}
+
+/// Puts back what nobody uses any more.
+fn put<T: Linked>(list: &Lock<List<T>>, member: &'static T) {
+    let mut unused = list.lock();
+    member.next().set(unused.0);
+    unused.0 = member;
+}
 
 /// Takes the locks of this module, before a fork.
 pub(crate) fn lock_for_fork() {
-    core::mem::forget((UNUSED.lock(), TRACKERS.lock()));
+    core::mem::forget((RECORDS.lock(), TRACKERS.lock()));
 }
 
 /// # Safety
@@ -27,7 +73,7 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork() {
     // SAFETY: passed on.
     unsafe {
-        UNUSED.force_unlock();
+        RECORDS.force_unlock();
         TRACKERS.force_unlock();
     }
 }
@@ -35,87 +81,45 @@ pub(crate) unsafe fn unlock_after_fork() {
 /// A tracker for an arena. `None` when there is no memory.
 #[cold]
 pub(super) fn new_tracker() -> Option<&'static Tracker> {
-    let mut unused = TRACKERS.lock();
-    // SAFETY: unused trackers are valid for ever and belong to whoever takes them from the list.
-    if let Some(tracker) = unsafe { unused.0.as_ref() } {
-        unused.0 = tracker.next.get();
-        return Some(tracker);
-    }
-    drop(unused);
-    let record = space::alloc_record(size_of::<Tracker>()).cast::<Tracker>();
-    if record.is_null() {
-        return None;
-    }
-    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
-    unsafe {
-        record.write(Tracker::new());
-        Some(&*record)
-    }
+    take_or_make(&TRACKERS, Tracker::new)
 }
 
 /// Keeps a tracker for any arena.
 pub(super) fn retire_tracker(tracker: &'static Tracker) {
-    let mut unused = TRACKERS.lock();
-    tracker.next.set(unused.0);
-    unused.0 = tracker;
+    put(&TRACKERS, tracker);
 }
-
-/// Unused records that no heap keeps.
-static UNUSED: Lock<Unused> = Lock::new(Unused(ptr::null()));
-
-struct Unused(*const Arena);
-
-// SAFETY: unused records belong to whoever holds the lock.
-unsafe impl Send for Unused {}
 
 /// A new record, or one that was used before. `None` when there is no memory.
 pub(crate) fn new_record() -> Option<&'static Arena> {
-    let mut unused = UNUSED.lock();
-    // SAFETY: unused records are valid for ever and belong to whoever takes them from the list.
-    if let Some(arena) = unsafe { unused.0.as_ref() } {
-        unused.0 = arena.next.get();
-        return Some(arena);
-    }
-    drop(unused);
-    let record = space::alloc_record(size_of::<Arena>()).cast::<Arena>();
-    if record.is_null() {
-        return None;
-    }
-    // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
-    unsafe {
-        record.write(Arena {
-            cursor: Cell::new(Cursor::NONE),
-            entered: AtomicU32::new(0),
-            thread: AtomicUsize::new(0),
-            next: Cell::new(ptr::null()),
-            chunks: Cell::new(0),
-            earlier_bytes: Cell::new(0),
-            reserve: Cell::new(ptr::null()),
-            reserved: Cell::new(0),
-            keep: Cell::new(0),
-            inherited: Cell::new((0, 0)),
-            floor: Cell::new(0),
-            bypassed: Cell::new((0, 0)),
-            bypassed_now: Cell::new(0),
-            outside: Cell::new((0, 0)),
-            allocs: Cell::new(0),
-            past_allocs: Cell::new(0),
-            retired_bytes: Cell::new(0),
-            past_bytes: Cell::new((0, 0)),
-            limit: Cell::new(u64::MAX),
-            diverted: Cell::new(Diverted::No),
-            wiping: Cell::new(false),
-            tracker: Cell::new(ptr::null()),
-            recorder: Cell::new(None),
-            plain: Cell::new(false),
-        });
-        Some(&*record)
-    }
+    take_or_make(&RECORDS, || Arena {
+        cursor: Cell::new(Cursor::NONE),
+        entered: AtomicU32::new(0),
+        thread: AtomicUsize::new(0),
+        next: Cell::new(ptr::null()),
+        chunks: Cell::new(0),
+        earlier_bytes: Cell::new(0),
+        reserve: Cell::new(ptr::null()),
+        reserved: Cell::new(0),
+        keep: Cell::new(0),
+        inherited: Cell::new((0, 0)),
+        floor: Cell::new(0),
+        bypassed: Cell::new((0, 0)),
+        bypassed_now: Cell::new(0),
+        outside: Cell::new((0, 0)),
+        allocs: Cell::new(0),
+        past_allocs: Cell::new(0),
+        retired_bytes: Cell::new(0),
+        past_bytes: Cell::new((0, 0)),
+        limit: Cell::new(u64::MAX),
+        diverted: Cell::new(Diverted::No),
+        wiping: Cell::new(false),
+        tracker: Cell::new(ptr::null()),
+        recorder: Cell::new(None),
+        plain: Cell::new(false),
+    })
 }
 
 /// Keeps a record, which must be closed, for any thread.
 pub(crate) fn retire_record(arena: &'static Arena) {
-    let mut unused = UNUSED.lock();
-    arena.next.set(unused.0);
-    unused.0 = arena;
+    put(&RECORDS, arena);
 }

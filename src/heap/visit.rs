@@ -10,6 +10,7 @@ use crate::gate::Visit;
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::mid;
 use crate::page;
+use crate::round::{Progress, Thorough};
 use crate::size_class::CLASSES;
 use crate::space;
 use crate::sync::Ordering;
@@ -19,62 +20,38 @@ use crate::sync::Ordering;
 const READY: u32 = 1 << 30;
 const DONE: u32 = 1 << 31;
 
-/// How thorough a visit is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Thorough {
-    /// What the last `Decay` has found and left, because it would have been too much at once.
-    Rest,
-    /// The end of a period: what was not needed since the last one goes back.
-    Decay,
-    /// Everything goes back.
-    Everything,
-}
-
-/// What visits did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Visited {
-    /// Pages returned to the space.
-    pub pages: usize,
-    /// Bytes purged inside pages that are in use.
-    pub hole_bytes: usize,
-    /// Whether the next period may find more.
-    pub more: bool,
-    /// Whether there is a [`Thorough::Rest`].
-    pub rest: bool,
-}
-
 impl Heap {
-    /// Visits the heap. At most `budget` bytes of holes are purged, over all visits that share it.
-    pub(crate) fn visit(&'static self, thorough: Thorough, budget: &mut usize, visited: &mut Visited) {
+    /// Visits the heap, as a part of a round.
+    pub(crate) fn visit(&'static self, thorough: Thorough, progress: &mut Progress) {
         if self.try_claim() {
-            self.look_after(thorough, visited, budget);
+            self.look_after(thorough, progress);
             return;
         }
         // Whoever is inside is awake, and looks after its pages by itself.
         let Some(visit) = self.gate.try_visit() else {
-            visited.more = true;
+            progress.more = true;
             return;
         };
         let mut ownerless = false;
         if thorough != Thorough::Rest {
             ownerless = self.collect_as_visitor();
-            self.return_pages(thorough == Thorough::Everything, visited);
+            self.return_pages(thorough == Thorough::Everything, progress);
         }
-        self.visit_cold_pages(thorough, Some(&visit), budget, visited);
+        self.visit_cold_pages(thorough, Some(&visit), progress);
         drop(visit);
         // What was put back would wait for the next owner.
         if ownerless && self.try_claim() {
-            self.look_after(thorough, visited, budget);
+            self.look_after(thorough, progress);
         }
     }
 
     /// The visit to a heap that had no owner, by the thread that has claimed it.
-    fn look_after(&self, thorough: Thorough, visited: &mut Visited, budget: &mut usize) {
+    fn look_after(&self, thorough: Thorough, progress: &mut Progress) {
         // SAFETY: the heap is this thread's.
         unsafe { self.release_unused() };
         {
             let _inside = self.gate.enter();
-            self.visit_cold_pages(thorough, None, budget, visited);
+            self.visit_cold_pages(thorough, None, progress);
         }
         self.abandon();
     }
@@ -108,11 +85,11 @@ impl Heap {
     }
 
     /// Returns spare pages and cold ones that are empty to the space: those that were there at the last visit, or all.
-    fn return_pages(&self, all: bool, visited: &mut Visited) {
+    fn return_pages(&self, all: bool, progress: &mut Progress) {
         let count = self.spare_count.get();
         let kept = if all { 0 } else { count - self.spare_low.get().min(count) };
         if count > kept {
-            visited.pages += count - kept;
+            progress.pages += count - kept;
             space::free_spares(self.cut_spares(kept), true);
         }
         self.spare_low.set(kept);
@@ -121,7 +98,7 @@ impl Heap {
         } else {
             mid::decay(&self.mid);
         }
-        visited.more |= !self.mid.is_empty();
+        progress.more |= !self.mid.is_empty();
         let mut list: *const PageHeader = ptr::null();
         for class in 0..CLASSES {
             let mut next = self.available[class].get();
@@ -132,7 +109,7 @@ impl Heap {
                     continue;
                 }
                 if page.seen.replace(1) != 1 && !all {
-                    visited.more = true;
+                    progress.more = true;
                     continue;
                 }
                 self.unlink(page, class);
@@ -140,22 +117,16 @@ impl Heap {
                 page.set_kind(Kind::Spare);
                 page.next.set(list);
                 list = page;
-                visited.pages += 1;
+                progress.pages += 1;
             }
         }
         space::free_spares(list, true);
-        visited.more |= kept > 0;
+        progress.more |= kept > 0;
     }
 
     /// Purges the holes of cold pages in which nothing has changed since the last visit, or of all. With a `visit`, only until the owner
     /// waits for its end.
-    fn visit_cold_pages(
-        &self,
-        thorough: Thorough,
-        visit: Option<&Visit>,
-        budget: &mut usize,
-        visited: &mut Visited,
-    ) {
+    fn visit_cold_pages(&self, thorough: Thorough, visit: Option<&Visit>, progress: &mut Progress) {
         for available in &self.available {
             let mut next = available.get();
             // SAFETY: list members are headers of pages of this heap.
@@ -178,21 +149,20 @@ impl Heap {
                     if thorough == Thorough::Decay {
                         page.seen.set(live);
                     }
-                    visited.more = true;
+                    progress.more = true;
                     continue;
                 }
-                if *budget == 0 {
+                if progress.budget == 0 {
                     page.seen.set(live | READY);
-                    (visited.more, visited.rest) = (true, true);
+                    progress.leave_rest();
                     continue;
                 }
                 // SAFETY: cold pages are the caller's, who is inside the gate or visits.
                 let bytes = unsafe { page::purge_holes(page) };
                 page.seen.set(live | DONE);
-                *budget = budget.saturating_sub(bytes);
-                visited.hole_bytes += bytes;
+                progress.gave(bytes);
                 if visit.is_some_and(Visit::is_awaited) {
-                    (visited.more, visited.rest) = (true, true);
+                    progress.leave_rest();
                     return;
                 }
             }

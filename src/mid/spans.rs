@@ -15,6 +15,7 @@ use core::cell::Cell;
 use core::ptr;
 
 use super::classes::{MID_MAX, UNIT};
+use crate::round::{Progress, Thorough};
 use crate::space::PAGE_SIZE;
 
 /// Lists of free runs: one for each length that can be asked for, and one for all that are longer.
@@ -61,10 +62,12 @@ struct Tag {
     dirty: Cell<u8>,
 }
 
-/// States of a free run: the OS has all of it; somebody had a part of it; it was so at the last [`Spans::purge`], too.
+/// States of a free run: the OS has all of it; somebody had a part of it; it was so at the end of a period; and at the end of the next,
+/// so it may go back.
 const CLEAN: u8 = 0;
 const DIRTY: u8 = 1;
-const UNNEEDED: u8 = 2;
+const AGED: u8 = 2;
+const DUE: u8 = 3;
 
 /// A span, by the pointer to its first byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -232,28 +235,39 @@ impl Spans {
         true
     }
 
-    /// Gives the memory of free runs back to the OS with `purge`, which returns the bytes given back: of those that nobody needed since
-    /// the last call, or of `all`. Returns the sum, and whether the next call may find more.
-    pub(super) fn purge(&mut self, all: bool, purge: impl Fn(*mut u8, usize) -> usize) -> (usize, bool) {
-        let (mut purged, mut more) = (0, false);
+    /// Gives the memory of free runs back to the OS with `purge`, which returns the bytes given back, as a part of a round.
+    pub(super) fn purge(
+        &mut self,
+        thorough: Thorough,
+        progress: &mut Progress,
+        purge: impl Fn(*mut u8, usize) -> usize,
+    ) {
         for &(mut tag) in &self.bins {
             while !tag.is_null() {
                 let span = Span::of(tag);
                 let unit = span.unit_of(tag);
                 let first = span.tag(unit);
-                let state = first.dirty.get();
-                if state == UNNEEDED || state == DIRTY && all {
-                    let done = purge(span.0.wrapping_add(unit * UNIT), first.free.get() as usize * UNIT);
-                    first.dirty.set(if done == 0 { UNNEEDED } else { CLEAN });
-                    purged += done;
-                } else if state == DIRTY {
-                    first.dirty.set(UNNEEDED);
-                    more = true;
-                }
                 tag = first.next.get();
+                match (first.dirty.get(), thorough) {
+                    (CLEAN, _) => {}
+                    (DIRTY, Thorough::Decay) => {
+                        first.dirty.set(AGED);
+                        progress.more = true;
+                    }
+                    // In the middle of a period this would be too early.
+                    (DIRTY | AGED, Thorough::Rest) => progress.more = true,
+                    _ if progress.budget == 0 => {
+                        first.dirty.set(DUE);
+                        progress.leave_rest();
+                    }
+                    _ => {
+                        let done = purge(span.0.wrapping_add(unit * UNIT), first.free.get() as usize * UNIT);
+                        first.dirty.set(if done == 0 { DUE } else { CLEAN });
+                        progress.gave(done);
+                    }
+                }
             }
         }
-        (purged, more)
     }
 
     /// The first unit of the shortest run that has `units` units.
@@ -463,6 +477,52 @@ mod tests {
             // SAFETY: nobody uses the spans any more.
             unsafe { dealloc(shadow.base, memory()) };
         }
+    }
+
+    /// Lengths in units of the runs that a purge gives back, shortest first.
+    fn purged(spans: &mut Spans, thorough: Thorough, budget: usize) -> (Vec<usize>, Progress) {
+        let given = std::cell::RefCell::new(Vec::new());
+        let mut progress = Progress::new(budget);
+        spans.purge(thorough, &mut progress, |_, bytes| {
+            given.borrow_mut().push(bytes / UNIT);
+            bytes
+        });
+        (given.into_inner(), progress)
+    }
+
+    #[test]
+    fn what_a_period_did_not_need_is_purged_as_far_as_the_budget_goes() {
+        let mut spans = Spans::new();
+        let base = span();
+        // SAFETY: the memory is new and long enough.
+        unsafe { spans.add(base, PAGES) };
+        let blocks: Vec<_> = [5, 1, 7, 1, 9, 1].map(|units| (spans.alloc(units), units)).into();
+        let rest = PAGES * PAGE_UNITS - own_units(PAGES * PAGE_UNITS) - 24;
+        let free = |spans: &mut Spans, index: usize| {
+            // SAFETY: the block has this length and is not used any more.
+            assert_eq!(unsafe { spans.free(base, blocks[index].0, blocks[index].1) }, None);
+        };
+        free(&mut spans, 0);
+        free(&mut spans, 2);
+        // The first period tells what is there, the middle of it nothing.
+        let (given, progress) = purged(&mut spans, Thorough::Decay, usize::MAX);
+        assert!(given.is_empty() && progress.more && !progress.rest);
+        free(&mut spans, 4);
+        let seven = spans.alloc(7);
+        assert!(!seven.is_null());
+        // Nobody needed 5 and the long rest; 9 is new.
+        let (given, progress) = purged(&mut spans, Thorough::Decay, 1);
+        assert_eq!((given, progress.more, progress.rest), (vec![5], true, true));
+        let (given, progress) = purged(&mut spans, Thorough::Rest, usize::MAX);
+        assert_eq!((given, progress.bytes, progress.rest), (vec![rest], rest * UNIT, false));
+        let (given, _) = purged(&mut spans, Thorough::Decay, usize::MAX);
+        assert_eq!(given, vec![9]);
+        // SAFETY: as above.
+        unsafe { spans.free(base, seven, 7) };
+        assert_eq!(purged(&mut spans, Thorough::Everything, usize::MAX).0, vec![7]);
+        assert_eq!(purged(&mut spans, Thorough::Everything, usize::MAX).0, Vec::<usize>::new());
+        // SAFETY: it came from there, and nothing of it is used any more.
+        unsafe { dealloc(base, memory()) };
     }
 
     #[test]

@@ -38,6 +38,22 @@ pub fn churn() {
     }
 }
 
+/// What the kernel says in `field` of the mapping around `address`; `None` if it says nothing.
+pub fn of_mapping(address: usize, field: &str) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
+    let hex = |digits: &str| usize::from_str_radix(digits, 16).ok();
+    let mut inside = false;
+    for line in maps.lines() {
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        if let Some((start, end)) = range.and_then(|(start, end)| Some((hex(start)?, hex(end)?))) {
+            inside = (start..end).contains(&address);
+        } else if inside && let Some(value) = line.strip_prefix(field) {
+            return Some(value.trim_start_matches(':').trim().to_owned());
+        }
+    }
+    None
+}
+
 /// The layout of `size` bytes aligned to `align`.
 pub fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a valid layout")
