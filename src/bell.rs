@@ -29,3 +29,27 @@ pub(crate) fn wake_scavengers() {
     BELL.store(RUNG, Ordering::Relaxed);
     wake_all(&BELL);
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_dozes_is_woken() {
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            sleep(3_600_000, true);
+            done.send(()).expect("the test waits");
+        });
+        while BELL.load(Ordering::Relaxed) != DOZING {
+            thread::yield_now();
+        }
+        ring();
+        ended.recv_timeout(Duration::from_secs(30)).expect("it wakes up");
+        assert_eq!(BELL.load(Ordering::Relaxed), AWAKE);
+    }
+}

@@ -184,11 +184,15 @@ unsafe fn link(page: &PageHeader, from: usize, size: usize, count: usize) {
 ///
 /// # Safety
 ///
-/// The caller must have the page to itself: as its owner, or as a visitor of its heap if the page is cold.
+/// The page must be cold, and the caller inside the gate of its heap, or a visitor.
 pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
     let size = page.block_size.load(Ordering::Relaxed) as usize;
     let carved = page.carved.load(Ordering::Relaxed) as usize;
     let before = page.holes.load(Ordering::Relaxed);
+    debug_assert!(
+        page.owner.load(Ordering::Relaxed) & PageHeader::COLD != 0,
+        "its owner may be using the list"
+    );
     if size == 0 || !space::can_purge_holes() {
         return 0;
     }

@@ -176,8 +176,15 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
     }
     let scavenger = start_scavenger(fast()).expect("a thread");
     let mut kept = Vec::new();
-    for round in 0..40 {
-        burst(4 << 20, round * 10, &mut kept);
+    let mut random = Rng(3);
+    for round in 0..150 {
+        if round % 30 == 0 {
+            burst(2 << 20, round * 10, &mut kept);
+        }
+        // This thread's heap has many cold pages, which take a visitor some time.
+        let blocks: Vec<_> = (0..3000).map(|number| black_box(vec![number as u8; 2000])).collect();
+        let few: Vec<_> = blocks.into_iter().enumerate().filter(|(index, _)| index % 32 == 0).collect();
+        std::thread::sleep(Duration::from_micros(1000 + random.below(3000) as u64));
         // SAFETY: the child does nothing but allocate, and ends without running anybody's destructors.
         match unsafe { libc::fork() } {
             -1 => panic!("no child: {}", std::io::Error::last_os_error()),
@@ -188,6 +195,7 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
                 let whole =
                     kept.iter().all(|(number, block)| block.iter().all(|byte| *byte == *number as u8));
                 drop(black_box((0..2000).map(|size| vec![1u8; size]).collect::<Vec<_>>()));
+                drop(few);
                 kept.clear();
                 purge();
                 let again = black_box(vec![2u8; 100_000]);

@@ -1,7 +1,10 @@
 //! What is kept for the next request follows what requests need.
 
+mod common;
+
 use std::hint::black_box;
 
+use common::alone;
 use shockwave_alloc::{RequestArena, Shockwave, stats, with_request_arena};
 
 #[global_allocator]
@@ -17,9 +20,9 @@ fn request(kib: usize) {
     });
 }
 
-// One test: it is about the whole process.
 #[test]
 fn an_arena_that_once_needed_much_does_not_keep_it() {
+    let _alone = alone();
     request(4);
     let before = stats();
     request(10 << 10);
@@ -46,4 +49,31 @@ fn an_arena_that_once_needed_much_does_not_keep_it() {
         request(150);
     }
     assert_eq!(stats().slabs, settled.slabs, "the steady state takes nothing from the space");
+}
+
+/// Pages that were full are used again when a part of their blocks is free, not only when nearly all of it is.
+#[test]
+fn blocks_freed_in_full_pages_are_used_again() {
+    let _alone = alone();
+    std::thread::spawn(|| {
+        let block = |number: usize| black_box(vec![number as u8; 500].into_boxed_slice());
+        let mut blocks: Vec<Box<[u8]>> = (0..20_000).map(block).collect();
+        let full = stats().slab_pages;
+        for round in 0..5 {
+            // Every third, of all pages.
+            for index in (round % 3..blocks.len()).step_by(3) {
+                blocks[index] = Box::default();
+            }
+            for index in (round % 3..blocks.len()).step_by(3) {
+                blocks[index] = block(index);
+            }
+            let now = stats().slab_pages;
+            assert!(now <= full + full / 8 + 8, "round {round}: {full} pages, then {now}");
+        }
+        assert!(
+            blocks.iter().enumerate().all(|(number, block)| block.iter().all(|byte| *byte == number as u8))
+        );
+    })
+    .join()
+    .expect("the blocks");
 }

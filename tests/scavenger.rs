@@ -83,7 +83,7 @@ fn a_dozing_scavenger_is_woken() {
     let config =
         ScavengerConfig::DEFAULT.decay(Duration::from_millis(4)).longest_sleep(Duration::from_secs(3600));
     let scavenger = start_scavenger(config).expect("a thread");
-    // Long enough for it to find nothing again and again, and to sleep for minutes.
+    // Long enough for it to find nothing again and again, and to sleep for a second or more.
     std::thread::sleep(Duration::from_millis(1500));
     let before = resident();
     let (_, peak) = burst(50_000, 0);
@@ -153,11 +153,11 @@ fn visits_disturb_nobody() {
                     // Waves: many blocks, then few, so that pages become cold and are filled again.
                     let most = if (turn / 2000_usize).is_multiple_of(2) { 4000 } else { 150 };
                     let number = random.below(1 << 20);
-                    let small = number.is_multiple_of(3);
-                    let new = if small {
-                        vec![number as u8; 1 + number % 200].into_boxed_slice()
-                    } else {
-                        block(number)
+                    // Of few big blocks to a page many may live while whole OS pages are free.
+                    let new = match number % 6 {
+                        0 | 1 => vec![number as u8; 1 + number % 200].into_boxed_slice(),
+                        2 => vec![number as u8; 4000].into_boxed_slice(),
+                        _ => block(number),
                     };
                     if turn.is_multiple_of(64) {
                         with_request_arena(|| mine.push((number, new.clone())));

@@ -7,6 +7,7 @@ use loom::thread;
 
 use crate::explore;
 use crate::gate::Gate;
+use crate::remote::{MailLink, Mailbox};
 use crate::sync::{LeftOut, leave_out};
 
 /// A heap: what may be touched inside the gate, or during a visit, only.
@@ -76,6 +77,38 @@ fn hand_over() {
     };
     next.join().unwrap();
     visitor.join().unwrap();
+}
+
+/// The owner of a heap ends while a visitor takes a page from the mailbox and puts it back, as it does with hot ones.
+fn abandon_during_a_visit() {
+    const PAGE: usize = 128;
+    let heap = Arc::new((Mailbox::new(), MailLink::new()));
+    heap.0.post(PAGE, &heap.1);
+    let visitor = {
+        let heap = heap.clone();
+        thread::spawn(move || {
+            if heap.0.take_as_visitor() != 0 {
+                heap.0.post(PAGE, &heap.1);
+            }
+        })
+    };
+    // Once, as if the owner had found nothing: a page that arrives later keeps it from ending.
+    let ended = heap.0.try_abandon();
+    visitor.join().unwrap();
+    if ended {
+        assert_eq!(heap.0.try_claim(), Some(PAGE), "the heap has no owner, and its page is there");
+    } else {
+        assert_eq!(
+            (heap.0.try_claim(), heap.0.take()),
+            (None, PAGE),
+            "the heap has its owner, and its page is there"
+        );
+    }
+}
+
+#[test]
+fn an_owner_ends_during_a_visit() {
+    explore(None, abandon_during_a_visit);
 }
 
 #[test]
