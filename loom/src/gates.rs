@@ -79,11 +79,14 @@ fn hand_over() {
     visitor.join().unwrap();
 }
 
-/// The owner of a heap ends while a visitor takes a page from the mailbox and puts it back, as it does with hot ones.
-fn abandon_during_a_visit() {
+/// The owner of a heap ends while a visitor takes a page from the mailbox and puts it back, as it does with hot ones, or finds none.
+fn abandon_during_a_visit(posted: bool) {
     const PAGE: usize = 128;
     let heap = Arc::new((Mailbox::new(), MailLink::new()));
-    heap.0.post(PAGE, &heap.1);
+    let page = if posted { PAGE } else { 0 };
+    if posted {
+        heap.0.post(PAGE, &heap.1);
+    }
     let visitor = {
         let heap = heap.clone();
         thread::spawn(move || {
@@ -96,7 +99,7 @@ fn abandon_during_a_visit() {
     let ended = heap.0.try_abandon();
     visitor.join().unwrap();
     if ended {
-        assert_eq!(heap.0.try_claim(), Some(PAGE), "the heap has no owner, and its page is there");
+        assert_eq!(heap.0.try_claim(), Some(page), "the heap has no owner, and its page is there");
     } else {
         assert_eq!(
             (heap.0.try_claim(), heap.0.take()),
@@ -108,7 +111,8 @@ fn abandon_during_a_visit() {
 
 #[test]
 fn an_owner_ends_during_a_visit() {
-    explore(None, abandon_during_a_visit);
+    explore(None, || abandon_during_a_visit(true));
+    explore(None, || abandon_during_a_visit(false));
 }
 
 #[test]
