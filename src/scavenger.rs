@@ -59,8 +59,8 @@ pub struct Scavenger {
 /// and empty pages of every thread, asleep or not, and whole OS pages inside slab pages of which few blocks are alive.
 ///
 /// Without it threads do the same by the way, a little at a time, when they end arenas or need pages. What is not needed for
-/// [`ScavengerConfig::decay`] goes back. A look at 100 idle threads takes less than a millisecond, and while there is nothing
-/// to return the looks become rarer, up to [`ScavengerConfig::longest_sleep`].
+/// [`ScavengerConfig::decay`] goes back. While there is nothing to return the looks become rarer, up to
+/// [`ScavengerConfig::longest_sleep`].
 ///
 /// # Errors
 ///

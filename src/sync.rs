@@ -1,6 +1,6 @@
 //! Atomics and a lock that never allocates.
 //!
-//! the workspace member `loom` compiles the modules that hand memory from thread to thread against a twin of this module made of
+//! The workspace member `loom` compiles the modules that hand memory from thread to thread against a twin of this module made of
 //! loom's atomics; nothing else in the crate knows of loom.
 
 pub(crate) use core::sync::atomic::{
