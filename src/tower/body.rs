@@ -10,13 +10,14 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::info::Watch;
+use super::{Opened, outside};
 use crate::ArenaHandle;
 
 pin_project! {
     /// The body of a response whose request has an arena.
     ///
-    /// It is polled and dropped in the arena, which closes when the body is consumed or dropped. Frames pass through as they are:
-    /// they may outlive the arena.
+    /// It is polled and dropped in the arena, which closes when the body is consumed or dropped, and what it has given is
+    /// written. Frames are copied out of the arena (see the [module](super)).
     pub struct ResponseBody<B> {
         // `None` when it was consumed, and if there is a substitute.
         #[pin]
@@ -26,6 +27,8 @@ pin_project! {
         // `None` if the request has none, and when the body was consumed.
         arena: Option<ArenaHandle>,
         watch: Option<Arc<Watch>>,
+        // Whether frames are moved out of the arena.
+        moving: bool,
     }
 
     impl<B> PinnedDrop for ResponseBody<B> {
@@ -39,16 +42,17 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn new(inner: B, arena: ArenaHandle, watch: Option<Arc<Watch>>) -> Self {
-        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: Some(arena), watch }
+    pub(super) fn new(inner: B, opened: Opened) -> Self {
+        let Opened { arena, watch, moving, .. } = opened;
+        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: Some(arena), watch, moving }
     }
 
     pub(super) fn without_arena(inner: B) -> Self {
-        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: None, watch: None }
+        ResponseBody { inner: Some(inner), substitute: Bytes::new(), arena: None, watch: None, moving: false }
     }
 
     pub(super) fn of_bytes(substitute: Bytes) -> Self {
-        ResponseBody { inner: None, substitute, arena: None, watch: None }
+        ResponseBody { inner: None, substitute, arena: None, watch: None, moving: false }
     }
 }
 
@@ -70,7 +74,11 @@ where
         };
         let Some(arena) = this.arena else { return inner.poll_frame(context) };
         let mut inner = inner;
-        let frame = arena.run(|| inner.as_mut().poll_frame(context));
+        let moving = *this.moving;
+        let frame = arena.run(|| {
+            let polled = inner.as_mut().poll_frame(context);
+            if moving { polled.map_ok(|frame| outside::frame(frame, arena)) } else { polled }
+        });
         match &frame {
             Poll::Ready(None) => {
                 // The end: nobody need wait for the drop.

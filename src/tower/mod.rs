@@ -28,13 +28,17 @@
 //!
 //! What is built during a request and kept for later ones (caches, pools of connections) is better allocated through
 //! [`outside_arena`](crate::outside_arena) or [`ArenaFutureExt::outside_arena`](crate::ArenaFutureExt::outside_arena): in the
-//! arena it would stay valid, and keep the chunk it is in. For the tables of the response's headers, which hyper keeps for
-//! the connection's next request, the layer does that.
+//! arena it would stay valid, and keep the chunk it is in.
+//!
+//! For what servers keep of a response the layer does that: headers, trailers and the body's frames, which are written after the
+//! body is gone, are copied out of the arena. Frames above 16 KiB, which are not in it, keep it open until they are written.
+//! ARCHITECTURE.md lists under "What escapes in a server" what else outlives requests, and what to do about it.
 //!
 //! Outside of [`Mode::Arena`] the layer only hands the request on, with an [`ArenaHandle::none`].
 
 mod body;
 mod info;
+mod outside;
 mod service;
 
 use std::fmt;
@@ -108,6 +112,9 @@ impl RequestArenaLayer {
     }
 
     /// Overwrites what a request has had in its arena (see [`ArenaBuilder::zero_freed`](crate::ArenaBuilder::zero_freed)).
+    ///
+    /// Frames of the body and what is in the response's headers then stay in the arena, so that they are overwritten as well: each
+    /// keeps its chunk until it is written.
     pub fn zero_freed(self, on: bool) -> Self {
         self.with(|options| options.zero_freed = on)
     }
@@ -180,9 +187,16 @@ impl<S> Layer<S> for RequestArenaLayer {
 
 impl Options {
     /// Opens the arena of a request, unless there is to be none.
+    #[inline]
     fn open<B>(self: &Arc<Self>, request: Request<B>) -> (Request<B>, Option<Opened>) {
-        let (request, skipped) = self.skips(request);
-        let opened = (!skipped && mode() == Mode::Arena).then(|| self.open_arena(&request));
+        if mode() != Mode::Arena {
+            return (request, None);
+        }
+        let (request, skipped) = match &self.skip {
+            Some(skip) => skips(&**skip, request),
+            None => (request, false),
+        };
+        let opened = (!skipped).then(|| self.open_arena(&request));
         (request, opened)
     }
 
@@ -194,14 +208,7 @@ impl Options {
         let watched = self.on_close.is_some() || self.limit.is_some() || self.record_in_span;
         let watch = watched.then(|| Watch::new(request, Arc::clone(self)));
         let arena = ArenaHandle::with_closing(builder.build(), watch.clone().map(|watch| watch as _));
-        Opened { arena, watch, server_timing: self.server_timing }
-    }
-
-    fn skips<B>(&self, request: Request<B>) -> (Request<B>, bool) {
-        let Some(skip) = &self.skip else { return (request, false) };
-        let (parts, body) = request.into_parts();
-        let skipped = skip(&parts);
-        (Request::from_parts(parts, body), skipped)
+        Opened { arena, watch, server_timing: self.server_timing, moving: !self.zero_freed }
     }
 
     fn over_limit_response(&self, stats: &ArenaStats, info: &RequestInfo) -> Response<Bytes> {
@@ -216,11 +223,20 @@ impl Options {
     }
 }
 
+/// Asks whether a request is to have no arena.
+fn skips<B>(skip: &Skip, request: Request<B>) -> (Request<B>, bool) {
+    let (parts, body) = request.into_parts();
+    let skipped = skip(&parts);
+    (Request::from_parts(parts, body), skipped)
+}
+
 /// The arena of a request, and what is to be done with its figures.
 struct Opened {
     arena: ArenaHandle,
     watch: Option<Arc<Watch>>,
     server_timing: bool,
+    /// Whether frames and what is in headers are moved out of the arena.
+    moving: bool,
 }
 
 impl fmt::Debug for RequestArenaLayer {

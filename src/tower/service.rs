@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::{Opened, Options};
-use crate::shared::made_outside;
+use super::{Opened, Options, outside};
 use crate::{ArenaHandle, ArenaStats, outside_arena};
 
 /// Handles each request in an arena of its own. Made by [`RequestArenaLayer`](super::RequestArenaLayer).
@@ -94,10 +93,18 @@ where
         let Some(opened) = this.opened else {
             return poll().map_ok(|response| response.map(ResponseBody::without_arena));
         };
-        match opened.arena.run(poll) {
+        let polled = opened.arena.run(|| {
+            let mut polled = poll();
+            if let Poll::Ready(Ok(response)) = &mut polled {
+                opened.prepare(response);
+            }
+            polled
+        });
+        match polled {
             Poll::Ready(Ok(response)) => {
                 let opened = this.opened.take().expect("it is there");
-                Poll::Ready(Ok(opened.answer(response)))
+                // Hands the arena over.
+                Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, opened))))
             }
             Poll::Ready(Err(error)) => {
                 *this.opened = None;
@@ -114,24 +121,17 @@ where
 }
 
 impl Opened {
-    /// Hands the arena over to the response's body.
-    fn answer<B>(self, mut response: Response<B>) -> Response<ResponseBody<B>> {
+    /// Makes a response ready to be sent, with the arena entered.
+    fn prepare<B>(&self, response: &mut Response<B>) {
         if self.server_timing
-            && let Some(value) = self.arena.run(|| self.arena.stats().and_then(|stats| server_timing(&stats)))
+            && let Some(value) = self.arena.stats().and_then(|stats| server_timing(&stats))
         {
             response.headers_mut().append(HeaderName::from_static("server-timing"), value);
         }
         if let Some(watch) = &self.watch {
             watch.answered(response.status());
         }
-        // hyper keeps the tables of the map for the next request of the connection. Values go when they are sent.
-        made_outside(|| {
-            let headers = response.headers_mut();
-            let mut tables = HeaderMap::with_capacity(headers.len());
-            tables.extend(core::mem::take(headers));
-            *headers = tables;
-        });
-        response.map(|body| ResponseBody::new(body, self.arena, self.watch))
+        outside::headers(response.headers_mut(), self.moving);
     }
 
     /// What to answer instead of waiting for the handler, if its arena is over the limit.
