@@ -146,7 +146,7 @@ fn frames_that_are_not_of_the_arena_are_sent_as_they_are() {
     for data in [Bytes::from_static(b"static"), cached.clone(), Bytes::new()] {
         let mut once = Some(data.clone());
         let sent = sent(RequestArenaLayer::new(), || once.take());
-        assert_eq!(sent, [data.clone()]);
+        assert_eq!(sent, std::slice::from_ref(&data));
         assert_eq!(sent[0].as_ptr(), data.as_ptr());
     }
 }
@@ -206,7 +206,7 @@ fn made_headers() -> HeaderMap {
         value.set_sensitive(number == 3);
         headers.append(["x-one", "x-two", "x-three"][number % 3], value);
     }
-    headers.append("x-opaque", HeaderValue::from_bytes(&vec![0xEE; 50]).unwrap());
+    headers.append("x-opaque", HeaderValue::from_bytes(&[0xEE; 50]).unwrap());
     headers.append("x-static", HeaderValue::from_static("static"));
     headers
 }

@@ -16,8 +16,8 @@ use crate::ArenaHandle;
 pin_project! {
     /// The body of a response whose request has an arena.
     ///
-    /// It is polled and dropped in the arena, which closes when the body is consumed or dropped, and what it has given is
-    /// written. Frames are copied out of the arena (see the [module](super)).
+    /// It is polled and dropped in the arena. Frames are copied out of it (see the [module](super)). It closes when the body is
+    /// dropped or says that it has nothing more to give, and big frames that it has given are gone.
     pub struct ResponseBody<B> {
         // `None` when it was consumed, and if there is a substitute.
         #[pin]
@@ -67,38 +67,41 @@ where
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+        let this = self.project();
+        let mut inner = this.inner;
+        if inner.is_none() {
             let rest = core::mem::take(this.substitute);
             return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest.into()))));
-        };
-        let Some(arena) = this.arena else { return inner.poll_frame(context) };
-        let mut inner = inner;
-        let moving = *this.moving;
-        let frame = arena.run(|| {
-            let polled = inner.as_mut().poll_frame(context);
-            if moving { polled.map_ok(|frame| outside::frame(frame, arena)) } else { polled }
-        });
-        match &frame {
-            Poll::Ready(None) => {
-                // The end: nobody need wait for the drop.
-                arena.run(|| this.inner.set(None));
-                if let Some(watch) = this.watch.take() {
-                    watch.finished();
-                }
-                *this.arena = None;
-            }
-            // Who knows that this was the last frame, by its own count or the body's, does not ask for another one.
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(watch) = this.watch
-                    && (inner.is_end_stream() || inner.size_hint().exact() == Some(0) && frame.is_data())
-                {
-                    watch.finished();
-                }
-            }
-            _ => {}
         }
-        frame
+        let Some(arena) = this.arena else { return given(inner).poll_frame(context) };
+        let moving = *this.moving;
+        let (polled, finished, over) = arena.run(|| {
+            let mut body = given(inner.as_mut());
+            let polled = body.as_mut().poll_frame(context);
+            // Who knows that this was the last frame, by its own count or the body's, does not ask for another one.
+            let (finished, over) = match &polled {
+                Poll::Ready(None) => (true, true),
+                Poll::Ready(Some(Ok(_))) if body.is_end_stream() => (true, true),
+                Poll::Ready(Some(Ok(frame))) => {
+                    (frame.is_data() && body.size_hint().exact() == Some(0), false)
+                }
+                _ => (false, false),
+            };
+            let polled = if moving { polled.map_ok(|frame| outside::frame(frame, arena)) } else { polled };
+            if over {
+                // Nobody need wait for the drop.
+                inner.set(None);
+            }
+            (polled, finished, over)
+        });
+        if finished && let Some(watch) = this.watch {
+            watch.finished();
+        }
+        if over {
+            *this.watch = None;
+            *this.arena = None;
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -114,6 +117,10 @@ where
             None => SizeHint::with_exact(self.substitute.remaining() as u64),
         }
     }
+}
+
+fn given<B>(inner: Pin<&mut Option<B>>) -> Pin<&mut B> {
+    inner.as_pin_mut().expect("asked for only where it is there")
 }
 
 impl<B> Default for ResponseBody<B> {

@@ -34,7 +34,7 @@
 //! body is gone, are copied out of the arena. Frames above 16 KiB, which are not in it, keep it open until they are written.
 //! ARCHITECTURE.md lists under "What escapes in a server" what else outlives requests, and what to do about it.
 //!
-//! Outside of [`Mode::Arena`] the layer only hands the request on, with an [`ArenaHandle::none`].
+//! Outside of [`Mode::Arena`](crate::Mode::Arena) the layer only hands the request on, with an [`ArenaHandle::none`].
 
 mod body;
 mod info;
@@ -49,7 +49,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 
-use crate::{ArenaHandle, ArenaStats, Mode, RequestArena, mode};
+use crate::{ArenaHandle, ArenaStats, RequestArena};
 
 pub use body::ResponseBody;
 pub use info::RequestInfo;
@@ -186,21 +186,8 @@ impl<S> Layer<S> for RequestArenaLayer {
 }
 
 impl Options {
-    /// Opens the arena of a request, unless there is to be none.
-    #[inline]
-    fn open<B>(self: &Arc<Self>, request: Request<B>) -> (Request<B>, Option<Opened>) {
-        if mode() != Mode::Arena {
-            return (request, None);
-        }
-        let (request, skipped) = match &self.skip {
-            Some(skip) => skips(&**skip, request),
-            None => (request, false),
-        };
-        let opened = (!skipped).then(|| self.open_arena(&request));
-        (request, opened)
-    }
-
-    fn open_arena<B>(self: &Arc<Self>, request: &Request<B>) -> Opened {
+    /// Opens the arena of a request.
+    fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Opened {
         let mut builder = RequestArena::builder().zero_freed(self.zero_freed);
         if let Some(limit) = self.limit {
             builder = builder.soft_limit(limit);
@@ -221,13 +208,6 @@ impl Options {
             }
         }
     }
-}
-
-/// Asks whether a request is to have no arena.
-fn skips<B>(skip: &Skip, request: Request<B>) -> (Request<B>, bool) {
-    let (parts, body) = request.into_parts();
-    let skipped = skip(&parts);
-    (Request::from_parts(parts, body), skipped)
 }
 
 /// The arena of a request, and what is to be done with its figures.

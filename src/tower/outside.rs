@@ -71,6 +71,13 @@ pub(super) fn headers(map: &mut HeaderMap, contents: bool) {
         *map = HeaderMap::new();
         return;
     }
+    let inside = |text: &[u8]| kind(text) == Some(Kind::Chunk);
+    let inside = map.iter().any(|(name, value)| inside(value.as_bytes()) || inside(name.as_str().as_bytes()));
+    if !inside {
+        // Contents are shared or static: the copy has new tables, without a hash of each name.
+        *map = made_outside(|| map.clone());
+        return;
+    }
     let count = map.len();
     let mut fields = core::mem::take(map).into_iter();
     *map = made_outside(|| {

@@ -11,8 +11,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::{Opened, Options, outside};
-use crate::{ArenaHandle, ArenaStats, outside_arena};
+use super::{Opened, Options, Skip, outside};
+use crate::{ArenaHandle, ArenaStats, Mode, mode, outside_arena};
 
 /// Handles each request in an arena of its own. Made by [`RequestArenaLayer`](super::RequestArenaLayer).
 #[derive(Clone, Debug)]
@@ -39,8 +39,12 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let (mut request, opened) = self.options.open(request);
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+        let mut skipped = mode() != Mode::Arena;
+        if !skipped && let Some(skip) = &self.options.skip {
+            (request, skipped) = skips(&**skip, request);
+        }
+        let opened = (!skipped).then(|| self.options.open(&request));
         let inner = match &opened {
             Some(opened) => opened.arena.run(|| {
                 request.extensions_mut().insert(opened.arena.clone());
@@ -53,6 +57,13 @@ where
         };
         ResponseFuture { inner: Some(inner), opened }
     }
+}
+
+/// Asks whether a request is to have no arena.
+fn skips<B>(skip: &Skip, request: Request<B>) -> (Request<B>, bool) {
+    let (parts, body) = request.into_parts();
+    let skipped = skip(&parts);
+    (Request::from_parts(parts, body), skipped)
 }
 
 pin_project! {
