@@ -9,7 +9,7 @@ use crate::sample::{self, PAGE, Profile, SEEDED_USERS, VARIANTS};
 
 /// Created users that the store keeps. The oldest one goes when one more comes, so that memory says something
 /// about the allocator and not about how many requests it served.
-const KEPT_CREATED: usize = 10_000;
+pub const KEPT_CREATED: usize = 10_000;
 
 /// A user without an id: the body of a request that creates or updates one.
 #[derive(Clone, Debug, Serialize, Deserialize)]

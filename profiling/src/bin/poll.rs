@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{Request, Response};
 use shockwave_alloc::tower::RequestArenaLayer;
 use shockwave_alloc::{ArenaFutureExt, ArenaHandle, RequestArena, Shockwave};
@@ -35,13 +35,15 @@ impl Future for Idle {
 }
 
 /// The ways, and what is done once on each.
-const WAYS: [(&str, &str); 6] = [
+const WAYS: [(&str, &str); 8] = [
     ("plain", "a poll without an arena"),
     ("arena", "a poll in an arena"),
     ("handle", "a poll in an arena with several owners"),
     ("outside", "a poll outside of the arena around"),
     ("service", "a request to a service without the layer"),
     ("layer", "the same with the layer"),
+    ("body", "a request to a service that answers with 500 B, which are read"),
+    ("body-layer", "the same with the layer"),
 ];
 
 fn main() -> ExitCode {
@@ -86,6 +88,11 @@ fn go(way: &str, times: usize) {
         "handle" => polls(Idle.in_arena(ArenaHandle::from(RequestArena::new())), times),
         "outside" => RequestArena::new().run(|| polls(Idle.outside_arena(), times)),
         "layer" => requests(ServiceBuilder::new().layer(RequestArenaLayer::new()).service_fn(answer), times),
+        "body" => requests(service_fn(answer_with_body), times),
+        "body-layer" => {
+            let service = ServiceBuilder::new().layer(RequestArenaLayer::new()).service_fn(answer_with_body);
+            requests(service, times);
+        }
         _ => requests(service_fn(answer), times),
     }
 }
@@ -104,13 +111,25 @@ async fn answer(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(response)
 }
 
-fn requests<B>(
+async fn answer_with_body(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let mut response = answer(request).await?;
+    *response.body_mut() = Body::from(black_box(vec![b' '; 500]));
+    Ok(response)
+}
+
+fn requests<B: HttpBody + Unpin>(
     mut service: impl Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     times: usize,
 ) {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..times {
         let response = pin!(service.call(Request::new(Body::empty()))).poll(&mut context);
-        drop(black_box(response));
+        if let Poll::Ready(Ok(mut response)) = black_box(response) {
+            // As hyper does: the frame lives longer than the body.
+            let body = response.body_mut();
+            let frame = (!body.is_end_stream()).then(|| Pin::new(body).poll_frame(&mut context));
+            drop(black_box(response));
+            drop(black_box(frame));
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::Failure;
+use crate::cli::Connections;
 use crate::server::{Server, mib};
-use crate::{Connections, Failure};
 
 /// Longer than it takes to send all requests.
 const WAIT: Duration = Duration::from_secs(20);
@@ -20,8 +21,8 @@ pub async fn run(options: &Connections) -> Result<(), Failure> {
     println!("{} connections; resident MiB", options.count);
     println!("| allocator | at first | idle | waiting | 2 s after they closed |");
     println!("|---|---:|---:|---:|---:|");
-    for name in &options.common.servers {
-        let server = Server::start(name, options.common.workers)?;
+    for name in &options.servers {
+        let server = Server::start(name, options.workers)?;
         let first = server.resident()?;
         let mut open = Vec::new();
         let mut connecting = JoinSet::new();

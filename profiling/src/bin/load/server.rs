@@ -17,7 +17,7 @@ impl Server {
     ///
     /// # Errors
     /// When there is no such server, or it does not start.
-    pub fn start(name: &str, workers: usize) -> Result<Server, Failure> {
+    pub fn start(name: &str, workers: u32) -> Result<Server, Failure> {
         let program = match name {
             "standard" | "slab" | "arena" => "web-shockwave".to_owned(),
             other => format!("web-{other}"),
