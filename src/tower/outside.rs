@@ -108,7 +108,8 @@ fn value(value: HeaderValue) -> HeaderValue {
     copy
 }
 
-/// What the page is used for that holds these bytes; `None` for empty ones and those that are not in the reservation.
+/// What the page is used for that holds these bytes; `None` for empty ones and those that are not in the reservation. In the middle of
+/// a run it may be outdated, which costs a copy that is not needed.
 fn kind(bytes: &[u8]) -> Option<Kind> {
     if bytes.is_empty() { None } else { space::header_of(bytes.as_ptr()).map(|page| page.kind()) }
 }
