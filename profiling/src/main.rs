@@ -1,7 +1,8 @@
 //! Measures Shockwave beside its peers: `cargo run --release -p profiling -- compare --help`, and looks at the heap
-//! under the example server: `-- heap --help`. `-- instructions` counts what each call executes. `-- report` writes the comparison of the modes down.
+//! under the example server: `-- heap --help`. `-- instructions` counts what each call executes. `-- day` shows memory over two days. `-- report` writes the comparison of the modes down.
 
 mod compare;
+mod day;
 mod heap;
 mod instructions;
 mod report;
@@ -28,6 +29,7 @@ use compare::cli::Command;
 fn main() -> ExitCode {
     let result = match compare::cli::parse() {
         Ok(Command::Compare(options)) => compare::compare(&options),
+        Ok(Command::Day(options)) => day::day(&options),
         Ok(Command::Heap(options)) => heap::heap(&options),
         Ok(Command::Instructions(options)) => instructions::instructions(&options),
         Ok(Command::Tail(options)) => compare::tail::tail(&options),

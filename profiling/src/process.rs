@@ -18,14 +18,33 @@ pub(crate) fn peak_bytes() -> Option<u64> {
     kib("/proc/self/status", "VmHWM:")
 }
 
+/// Bytes that are resident now, to some hundred KiB, in a time that does not depend on how many there are: looking often
+/// holds nobody up. `None` where the system does not tell.
+pub(crate) fn resident_bytes_about() -> Option<u64> {
+    kib("/proc/self/status", "VmRSS:")
+}
+
 /// Page faults of all threads since the process began.
 pub(crate) fn page_faults() -> u64 {
+    let usage = usage();
+    (usage.ru_minflt + usage.ru_majflt) as u64
+}
+
+/// Processor time of all threads since the process began, in user and kernel.
+pub(crate) fn processor_time() -> Duration {
+    let usage = usage();
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// What the system counts about this process.
+fn usage() -> libc::rusage {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a local that outlives the call.
     let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
     assert_eq!(result, 0, "a process can always ask for its own usage");
-    (usage.ru_minflt + usage.ru_majflt) as u64
+    usage
 }
 
 /// The number of KiB after `name`, in bytes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::bench::{Figures, Reading};
 use crate::paths::Path;
 use crate::process::peak_bytes;
+use crate::workloads::day::{Curve, day};
 use crate::workloads::tail::tail;
 use crate::{Clock, Effort, Outcome, Row, Scope};
 
@@ -17,12 +18,16 @@ const PATH: &str = "path";
 /// Asks for [`tail`], instead of a row.
 const TAIL: &str = "tail";
 
+/// Asks for [`day`], instead of a row.
+const DAY: &str = "day";
+
 /// Measures the row that the command line names and prints its [`Outcome`] on one line.
 ///
 /// The command line is `ROW MILLISECONDS IDLE_MILLISECONDS`, the two parts of [`Effort`]. `S` surrounds each
 /// operation of the rows that are requests. With `figures ROW`, and a row of the report, it prints [`Figures`]
 /// instead; with `path PATH TIMES` it goes that [`Path`] and prints nothing;
-/// with `tail OPERATIONS` it prints the quantiles of [`tail`].
+/// with `tail OPERATIONS` it prints the quantiles of [`tail`]; with `day SECONDS RATE` the lines of [`day`], each as soon as it is
+/// there.
 pub fn run<S: Scope>() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -51,6 +56,14 @@ fn answer<S: Scope>(words: &[&str]) -> Result<String, String> {
             Ok(String::new())
         }
         [TAIL, operations] => Ok(format!("{}\n", tail::<S>(number(operations, 1)?))),
+        [DAY, seconds, rate] => {
+            let curve = Curve::new(number(seconds, 1)? as f64, number(rate, 1)? as f64);
+            #[cfg(feature = "shockwave")]
+            let _scavenger = scavenger();
+            // Ends the process if nobody reads it any more.
+            day::<S>(curve, &mut |line| println!("{line}"))?;
+            Ok(String::new())
+        }
         [row, time, idle] => {
             let [time, idle] = [(time, 1), (idle, 0)].map(|(text, least)| number(text, least));
             let [time, idle] = [time?, idle?].map(Duration::from_millis);
@@ -108,6 +121,7 @@ mod tests {
         let outcome: Outcome = outcome.parse().unwrap();
         assert!(outcome.value > 0.0 && outcome.faults.is_some() && outcome.peak.is_some());
         assert_eq!(answer::<NoScope>(&["path", "cycle", "10"]).unwrap(), "");
+        assert_eq!(answer::<NoScope>(&["day", "2", "100"]).unwrap(), "");
         assert_eq!(answer::<NoScope>(&["tail", "100"]).unwrap().split_whitespace().count(), 12);
         for row in ["throughput/1_thread", "typical_request/pooled"] {
             assert!(answer::<NoScope>(&["figures", row]).unwrap().parse::<Figures>().is_ok(), "{row}");
@@ -120,6 +134,7 @@ mod tests {
             (&["trace", "20"][..], "ROW MILLISECONDS"),
             (&["tracee", "20", "0"], "accepted: pair, batch"),
             (&["trace", "0", "0"], "from 1"),
+            (&["day", "0", "100"], "from 1"),
             (&["path", "cycel", "1"], "unknown path"),
             (&["figures", "trace"], "no row of the report"),
         ] {

@@ -11,6 +11,7 @@ use profiling::{Group, Row};
 use super::allocator::{Allocator, Kind};
 use super::measure::Plan;
 use super::tail::TailOptions;
+use crate::day::DayOptions;
 use crate::heap::HeapOptions;
 use crate::instructions::InstructionsOptions;
 use crate::report::ReportOptions;
@@ -34,6 +35,8 @@ struct Cli {
 pub enum Command {
     /// Compares the time per operation, each allocator in its own process, rounds interleaved
     Compare(CompareOptions),
+    /// Memory over two days of a server, nights and spikes included, all allocators at the same time
+    Day(DayOptions),
     /// Runs the example server on dhat: what of each request reaches the system heap, mode by mode
     Heap(HeapOptions),
     /// Times single allocations and single ends of requests: half, 99 %, 99.99 % and all of them take at most so long
@@ -228,6 +231,15 @@ mod tests {
         ] {
             let line = one_line(&parse_from(["profiling", "heap"].into_iter().chain(arguments)).unwrap_err());
             assert!(line.contains(arguments[1]) || line.contains(arguments[0]), "{line}");
+            assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
+        }
+        for (arguments, accepted) in [
+            (["--seconds", "19"], "20..=604800"),
+            (["--rate", "fast"], "'--rate <R>'"),
+            (["--peers", "none,tcmalloc"], "system, mimalloc"),
+            (["--svgs", "a.svg"], "--svg"),
+        ] {
+            let line = one_line(&parse_from(["profiling", "day"].into_iter().chain(arguments)).unwrap_err());
             assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
         }
         assert!(parse_from(["profiling"]).is_err_and(|error| one_line(&error).contains("compare")));

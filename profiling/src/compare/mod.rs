@@ -6,7 +6,7 @@ pub mod cli;
 mod html;
 mod json;
 pub mod measure;
-mod numbers;
+pub mod numbers;
 mod standing;
 pub mod stats;
 mod table;
@@ -61,13 +61,13 @@ pub fn compare(options: &CompareOptions) -> Result<(), String> {
 }
 
 /// Opens the file for the results and leaves its content alone until there are some.
-fn open_for_results(option: &str, path: &Path) -> Result<File, String> {
+pub fn open_for_results(option: &str, path: &Path) -> Result<File, String> {
     let file = OpenOptions::new().create(true).write(true).truncate(false).open(path);
     file.map_err(|error| format!("{option}: cannot write {}: {error}", path.display()))
 }
 
 /// Replaces the file's content.
-fn write_results(option: &str, mut file: File, results: &str) -> Result<(), String> {
+pub fn write_results(option: &str, mut file: File, results: &str) -> Result<(), String> {
     file.set_len(0)
         .and_then(|()| file.write_all(results.as_bytes()))
         .map_err(|error| format!("{option}: cannot write the results: {error}"))

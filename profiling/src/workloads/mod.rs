@@ -5,6 +5,7 @@ pub mod alloc_test;
 pub mod boxes;
 pub mod burst;
 pub mod cache_lines;
+pub mod day;
 pub mod escape;
 mod fragmented;
 pub mod glibc_thread;
