@@ -57,7 +57,7 @@ struct Server {
 ///
 /// Requests come at moments that depend on the curve alone, to one of two threads, so an allocator that is fast has no
 /// more to do than a slow one. A request receives a body in pieces (none, 4 KiB to 32 KiB, 64 KiB to 512 KiB, 1 MiB to 4 MiB:
-/// 60, 30, 9, 1 in a hundred), allocates 20 to 120 objects of 16 B to 1 KiB, waits 0.1 s to 20 s, answers and frees all
+/// 600, 300, 97, 3 in a thousand), allocates 20 to 120 objects of 16 B to 1 KiB, waits 0.1 s to 20 s, answers and frees all
 /// that. One object in 100 is followed by an entry of a cache (64 B to 8 KiB) that lives a hundredth of a day up to half
 /// of one. Four threads a second come, free what has expired, allocate 200 blocks, and go a second later.
 ///
@@ -242,8 +242,13 @@ mod tests {
         };
         assert!(one.at >= 1.0 && one.at < two.at && two.at < three.at);
         assert_eq!(one.requests + two.requests + three.requests, total.requests);
+        // Each is counted once, and nearly all have ended.
+        let come: usize =
+            (0..WORKERS as u64).map(|worker| Arrivals::new(curve, WORKERS, worker).count()).sum();
+        assert!((come as u64 / 2..=come as u64).contains(&total.requests), "{} of {come}", total.requests);
         assert!(total.requests > 0 && total.latency.half > 0 && total.latency.all >= total.latency.most);
-        assert!(total.peak >= one.resident && one.resident > one.live && one.live > 0);
+        // Not against each other: what the system keeps per processor differs by some hundred KiB between looks.
+        assert!(total.peak > one.live && one.resident > one.live && one.live > 0, "{one:?} {total:?}");
         assert!(total.processor > 0.0 && total.entries > 0);
     }
 }
