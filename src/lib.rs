@@ -44,6 +44,9 @@ mod arena;
 mod bell;
 mod chunk;
 mod config;
+#[cfg(feature = "contention")]
+#[cfg_attr(docsrs, doc(cfg(feature = "contention")))]
+pub mod contention;
 mod crowd;
 #[cfg(feature = "escape-trace")]
 mod escape;

@@ -90,33 +90,34 @@ fn slot(header: &PageHeader, block: *const u8) -> &Cell<u64> {
 }
 
 /// Allocates a block, from the thread's cache or else from a heap: `preferred` is the one to try first. Null when there is no
-/// memory.
-pub(crate) fn alloc(layout: Layout, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
+/// memory. `moves` says that the block is for contents that outgrew another one.
+pub(crate) fn alloc(layout: Layout, moves: bool, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
     debug_assert!(layout.size() > SMALL_MAX && layout.size() <= MID_MAX);
     let class = class_of(layout.size());
-    let cached = cache.and_then(|cache| cache.take(class));
+    let cached = cache.and_then(|cache| if moves { cache.take_to_grow(class) } else { cache.take(class) });
     let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, preferred), class));
     let Some(header) = space::header_of(block) else {
         // What the thread keeps may be what is missing.
         return match cache.filter(|cache| !cache.is_empty()) {
             Some(kept) => {
                 clear(kept);
-                alloc(layout, cache, preferred)
+                alloc(layout, moves, cache, preferred)
             }
             None => ptr::null_mut(),
         };
     };
     Entry { class, size: layout.size() }.write(header, block);
-    count(cache, 1, layout.size() as u64);
+    count(cache, 1, layout.size() as u64, size_of_class(class) as u64);
     block
 }
 
-/// Adds to the live blocks and bytes; less is more than 2^63.
-fn count(cache: Option<&Cache>, blocks: u64, bytes: u64) {
+/// Adds to the live blocks, bytes and the room of these blocks; less is more than 2^63.
+fn count(cache: Option<&Cache>, blocks: u64, bytes: u64, room: u64) {
     match cache {
         Some(cache) => {
             cache.live_blocks.add(blocks);
             cache.live_bytes.add(bytes);
+            cache.live_room.add(room);
         }
         None => {
             LIVE_BLOCKS.add_shared(blocks);
@@ -164,7 +165,7 @@ fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
 pub(crate) unsafe fn dealloc(header: &PageHeader, ptr: *mut u8, cache: Option<&Cache>) {
     let Entry { class, size } = Entry::of_live(header, ptr);
     Entry { class, size: 0 }.write(header, ptr);
-    count(cache, u64::MAX, (size as u64).wrapping_neg());
+    count(cache, u64::MAX, (size as u64).wrapping_neg(), (size_of_class(class) as u64).wrapping_neg());
     let block = space::at(ptr.addr());
     match cache {
         Some(cache) => cache.put(block, class, give_back),
@@ -229,8 +230,12 @@ pub(crate) unsafe fn resize(
 ) -> bool {
     let Entry { mut class, size } = Entry::of_live(header, ptr);
     let room = size_of_class(class);
-    if new_size > room || new_size <= room / 2 {
+    // A block with room to grow keeps it while it grows.
+    if new_size > room || new_size < size && new_size <= room / 2 {
         let new_class = class_of(new_size);
+        if let Some(cache) = cache.filter(|_| new_size > room) {
+            cache.outgrew(class);
+        }
         let (units, wanted) = (units_of_class(class), units_of_class(new_class));
         let block = space::at(ptr.addr());
         // SAFETY: the block is in the span that begins in this page, and of this class.
@@ -240,7 +245,8 @@ pub(crate) unsafe fn resize(
         class = new_class;
     }
     Entry { class, size: new_size }.write(header, ptr);
-    count(cache, 0, (new_size as u64).wrapping_sub(size as u64));
+    let room_added = (size_of_class(class) as u64).wrapping_sub(room as u64);
+    count(cache, 0, (new_size as u64).wrapping_sub(size as u64), room_added);
     true
 }
 

@@ -3,8 +3,17 @@
 //! The workspace member `loom` compiles the modules that hand memory from thread to thread against a twin of this module made of
 //! loom's atomics; nothing else in the crate knows of loom.
 
+pub(crate) use core::sync::atomic::Ordering;
+#[cfg(not(feature = "contention"))]
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+};
+
+#[cfg(feature = "contention")]
+mod counted;
+#[cfg(feature = "contention")]
+pub(crate) use counted::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
 
 /// A mutual exclusion lock around `T`. Locking never allocates; waiting is a futex on Linux and yielding elsewhere.
@@ -30,7 +39,12 @@ unsafe impl lock_api::RawMutex for RawLock {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        let taken = self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        #[cfg(feature = "contention")]
+        if taken {
+            crate::contention::note_lock();
+        }
+        taken
     }
 
     #[inline]
@@ -53,12 +67,16 @@ impl RawLock {
         while self.state.swap(2, Ordering::Acquire) != 0 {
             wait_while(&self.state, 2);
         }
+        #[cfg(feature = "contention")]
+        crate::contention::note_lock();
     }
 }
 
 /// Runs system calls and leaves `errno` as it was: a program may free memory before it looks at an error of its own.
 #[cfg(all(unix, not(miri)))]
 pub(crate) fn keeping_errno<R>(call: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "contention")]
+    crate::contention::note_system_call();
     #[cfg(target_os = "linux")]
     // SAFETY: the location is this thread's own and always valid.
     let errno = unsafe { libc::__errno_location() };

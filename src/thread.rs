@@ -214,7 +214,7 @@ impl Thread {
         let (size, align) = (layout.size(), layout.align());
         let extent = size_class::extent(size, align);
         if extent >= SMALL_MAX {
-            return self.alloc_big(layout);
+            return self.alloc_big(layout, false);
         }
         if self.arena.get() != NO_ARENA {
             let block = self.alloc_in_arena(size, align);
@@ -225,13 +225,13 @@ impl Thread {
         (self.alloc_small_outside(extent), false)
     }
 
-    /// Allocates a block outside the arena that is entered, if any. As [`Thread::alloc_slow`] otherwise.
+    /// Allocates a block outside the arena that is entered, if any, for contents that move there. As [`Thread::alloc_slow`] otherwise.
     pub(crate) fn alloc_outside(&self, layout: Layout) -> *mut u8 {
         if startup::mode() == Mode::Standard {
             return ptr::null_mut();
         }
         let extent = size_class::extent(layout.size(), layout.align());
-        if extent >= SMALL_MAX { self.alloc_big(layout).0 } else { self.alloc_small_outside(extent) }
+        if extent >= SMALL_MAX { self.alloc_big(layout, true).0 } else { self.alloc_small_outside(extent) }
     }
 
     fn alloc_small_outside(&self, extent: usize) -> *mut u8 {
@@ -313,12 +313,13 @@ impl Thread {
         block
     }
 
-    fn alloc_big(&self, layout: Layout) -> (*mut u8, bool) {
+    /// `moves` says that the block is for contents that outgrew another one.
+    fn alloc_big(&self, layout: Layout, moves: bool) -> (*mut u8, bool) {
         let (size, align) = (layout.size(), layout.align());
         let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
             let heap = self.attach();
             let _inside = heap.map(Heap::go_inside);
-            (mid::alloc(layout, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
+            (mid::alloc(layout, moves, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
         } else if aligned::serves(size, align) {
             (aligned::alloc(layout), false)
         } else if size != 0 {

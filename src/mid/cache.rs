@@ -20,6 +20,12 @@ const KEPT_SHARE: usize = 2;
 /// more.
 const ABOVE: u32 = 3;
 
+/// Room that live blocks may have beyond what was asked for, in bytes, and the share of the live bytes besides: up to that, contents
+/// that outgrew another block, and will again, mostly, get whatever has room for more. The buffer of the request before has, and growing
+/// inside a block takes no lock.
+const SLACK_MIN: usize = 512 << 10;
+const SLACK_SHARE: usize = 4;
+
 /// Blocks taken in before the cache looks which of its blocks were not needed meanwhile.
 const TURNS: u32 = 512;
 
@@ -27,6 +33,8 @@ const TURNS: u32 = 512;
 pub(crate) struct Cache {
     /// Bit `c` is set if class `c` has blocks.
     nonempty: Cell<u64>,
+    /// Bit `c` is set if contents outgrew a block of class `c` lately: more would.
+    outgrown: Cell<u64>,
     /// Bytes of all blocks, by their classes.
     bytes: Cell<usize>,
     /// Blocks taken in since [`Cache::decay`] last looked.
@@ -37,6 +45,8 @@ pub(crate) struct Cache {
     /// thread's.
     pub(super) live_blocks: Counter,
     pub(super) live_bytes: Counter,
+    /// The same by the classes of the blocks.
+    pub(super) live_room: Counter,
     stacks: [Stack; CLASSES],
 }
 
@@ -49,7 +59,8 @@ struct Stack {
     blocks: [Cell<*mut u8>; DEPTH],
 }
 
-const _: () = assert!(CLASSES <= u64::BITS as usize);
+// A search that finds nothing ends above every class.
+const _: () = assert!(CLASSES < u64::BITS as usize);
 
 impl Stack {
     #[inline]
@@ -62,11 +73,13 @@ impl Cache {
     pub(crate) const fn new() -> Cache {
         Cache {
             nonempty: Cell::new(0),
+            outgrown: Cell::new(0),
             bytes: Cell::new(0),
             turns: Cell::new(0),
             hand: Cell::new(0),
             live_blocks: Counter::new(),
             live_bytes: Counter::new(),
+            live_room: Counter::new(),
             stacks: [const {
                 Stack {
                     count: Cell::new(0),
@@ -89,16 +102,42 @@ impl Cache {
     /// Bytes that may be kept.
     #[inline]
     fn limit(&self) -> usize {
-        // Below 0 if the thread has freed more than it allocated.
-        let live = (self.live_bytes.get() as i64).max(0) as usize;
-        KEPT_MIN + live / KEPT_SHARE
+        KEPT_MIN + self.live() / KEPT_SHARE
+    }
+
+    /// Live bytes, or 0 if the thread has freed more than it allocated.
+    #[inline]
+    fn live(&self) -> usize {
+        (self.live_bytes.get() as i64).max(0) as usize
     }
 
     /// Takes the newest block that serves `class`, and says which class it is of.
     #[inline]
     pub(super) fn take(&self, class: usize) -> Option<(*mut u8, usize)> {
-        let above = (self.nonempty.get() >> class).trailing_zeros();
-        if above > ABOVE {
+        self.take_from(self.nonempty.get(), class, ABOVE)
+    }
+
+    /// [`Cache::take`] for contents that outgrew another block.
+    pub(super) fn take_to_grow(&self, class: usize) -> Option<(*mut u8, usize)> {
+        let slack = (self.live_room.get().wrapping_sub(self.live_bytes.get()) as i64).max(0) as usize;
+        if slack > SLACK_MIN + self.live() / SLACK_SHARE {
+            return self.take(class);
+        }
+        let roomy = self.nonempty.get() & !self.outgrown.get();
+        self.take_from(roomy, class, CLASSES as u32)
+            .or_else(|| self.take_from(self.nonempty.get(), class, CLASSES as u32))
+    }
+
+    /// Notes that contents outgrew a block of `class`.
+    pub(super) fn outgrew(&self, class: usize) {
+        self.outgrown.set(self.outgrown.get() | 1 << class);
+    }
+
+    /// Takes the newest block of the first of these classes from `class` on, if that is at most `most` above it.
+    #[inline]
+    fn take_from(&self, classes: u64, class: usize, most: u32) -> Option<(*mut u8, usize)> {
+        let above = (classes >> class).trailing_zeros();
+        if above > most {
             return None;
         }
         let class = class + above as usize;
@@ -164,6 +203,9 @@ impl Cache {
             stack.low.set(stack.count.get());
         }
         self.turns.set(0);
+        if all {
+            self.outgrown.set(0);
+        }
     }
 
     /// Gives up the oldest `number` blocks of a class, which has as many.
@@ -219,6 +261,36 @@ mod tests {
         assert_eq!(cache.take(4), Some((block(1), 5)));
         assert_eq!(cache.take(5), None);
         assert_eq!(cache.bytes.get(), 0);
+    }
+
+    #[test]
+    fn what_grows_takes_a_block_with_more_room() {
+        let cache = Cache::new();
+        let (small, big) = (1, 1 + ABOVE as usize + 1);
+        cache.put(block(1), big, refuse);
+        assert_eq!(cache.take(small), None);
+        assert_eq!(cache.take_to_grow(big + 1), None);
+        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
+        // One that is too small again is the second choice.
+        cache.put(block(1), big, refuse);
+        cache.put(block(2), small, refuse);
+        cache.outgrew(small);
+        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
+        assert_eq!(cache.take_to_grow(small), Some((block(2), small)));
+        cache.decay(false, &mut refuse);
+        assert_ne!(cache.outgrown.get(), 0);
+        cache.decay(true, &mut refuse);
+        assert_eq!(cache.outgrown.get(), 0);
+        // Up to a bound.
+        cache.put(block(1), big, refuse);
+        cache.live_room.add(SLACK_MIN as u64 + 1);
+        assert_eq!(cache.take_to_grow(small), None);
+        cache.live_bytes.add(4);
+        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
+        // The room of blocks that other threads allocated.
+        cache.put(block(1), big, refuse);
+        cache.live_room.add((SLACK_MIN as u64 + 100).wrapping_neg());
+        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! ends. Up to [`SHARDS`] threads so have shards of their own, and their locks cost one uncontended atomic operation. A
 //! shard is never lost with its thread: it belongs to the pool, and the next thread with that number finds what is in it.
 
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Shards in a pool.
 pub(super) const SHARDS: usize = 64;

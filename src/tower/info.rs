@@ -1,7 +1,7 @@
 //! What is known of a request when its arena closes.
 
+use crate::sync::{AtomicBool, AtomicU16, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use http::{Method, Request, StatusCode, Uri, Version};
 
