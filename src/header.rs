@@ -44,35 +44,27 @@ pub(crate) enum Kind {
 ///
 /// | fields | first line | second line |
 /// |---|---|---|
-/// | the owner (thread that has the heap, or the arena entered) | reads, seldom writes, takes | reads and writes |
-/// | a visitor of the heap ([`gate`](crate::gate)) | of cold and full pages | of cold and full pages |
-/// | any thread that frees one of its blocks | reads `owner`, `kind`, `block_size`; read-modify-writes `remote` | |
+/// | the owner (thread that has the heap, or the arena entered) | reads, seldom writes, takes | slab: inside the heap's gate; chunk: reads and writes |
+/// | a visitor of the heap ([`gate`](crate::gate)) | inside the gate | inside the gate |
+/// | any thread that frees one of its blocks | reads `owner`, `kind`, `class`, `block_size`; read-modify-writes `remote` | |
 /// | statistics | read the atomic fields | read |
 /// | nobody owns it (free run) | under the lock of the space | |
 ///
-/// What the owner writes at each allocation and free is on a line of its own, because a thread that frees its blocks would wait for
-/// that line each time. The atomic fields but `remote` are written by the owner alone, with plain loads and stores
-/// (`Relaxed`); they are atomic only so that other threads may look.
+/// What the owner of a chunk writes at each free is on a line of its own, because a thread that frees its blocks would wait for that line
+/// each time. The atomic fields but `remote` are written by the owner alone, with plain loads and stores (`Relaxed`); they are atomic only
+/// so that other threads may look.
 ///
-/// A slab page is in one of five states, told by `owner`, `current` and `floor`, which differ in what `used` holds so that the fast path
-/// of a free has to look for 0 only:
-///
-/// | state | `owner` | `current` | `used` | a free by the owner |
-/// |---|---|---|---|---|
-/// | current: its heap allocates from it | heap | 1 | live blocks + 1 | fast, never sees 0 |
-/// | hot | heap | 0 | live blocks - `floor` | fast; at 0 the page becomes cold |
-/// | asleep: less than an eighth is free | heap | 0 | live blocks - `floor`, a higher one | fast; at 0 the page becomes hot |
-/// | cold: at most an eighth is alive (or a visitor said so) | heap + `COLD` | 0 | live blocks | inside the heap's gate |
-/// | full | heap + `FULL` | 0 | live blocks | inside the heap's gate; the page falls asleep |
-///
-/// Hot and cold pages are in the list of their class, to be allocated from. A page that sleeps is not: it would be full again after a few
+/// A slab page is *current* (its class takes blocks from it when its bin is empty), *listed* (in the list of its class, to become current),
+/// or neither: then it is full, or asleep, which means that less than an eighth of it is free. It would be full again after a few
 /// allocations. That a slab wakes when enough of it is free is snmalloc's idea.
+///
+/// Blocks in the bin of a heap count as live here.
 ///
 /// Invariant: blocks in `free` + live ones + remote frees not yet collected + blocks that touch an OS page of `holes` =
 /// `carved / block_size`. Those of the last kind are in no list; nobody reads or writes them.
 #[repr(C, align(128))]
 pub(crate) struct PageHeader {
-    /// Address of the heap (plus [`PageHeader::FULL`] or [`PageHeader::COLD`]) or arena record that owns the page, or [`NO_OWNER`].
+    /// Address of the heap or arena record that owns the page, or [`NO_OWNER`].
     pub owner: AtomicUsize,
     /// Slab: bytes of a block.
     pub block_size: AtomicU32,
@@ -80,23 +72,27 @@ pub(crate) struct PageHeader {
     kind: AtomicU8,
     /// Slab: size class. Mid: index of the mid-size heap. Chunk: 1 if freed blocks are wiped.
     pub class: AtomicU8,
-    /// Slab: 1 while its heap allocates from it. Chunk: 1 while an open arena uses it.
+    /// Slab: 1 while its class takes blocks from it. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,
-    /// Slab, hot: the number of live blocks at which the page changes its state.
-    pub floor: AtomicU16,
+    /// Slab: whether it is in the list of its class.
+    pub listed: Cell<bool>,
     /// Slab: a bit for each OS page of 4 KiB that was purged and has not been carved into blocks again.
     pub holes: AtomicU16,
-    /// Slab, cold: what the last visitor saw of the live blocks; see `heap/visit.rs`.
+    /// Slab: blocks in `free`.
+    pub free_count: Cell<u16>,
+    /// Slab: what the last visitor saw of the live blocks; see `heap/visit.rs`.
     pub seen: Cell<u32>,
     /// Number of pages in the run that begins or ends here.
     pub run_len: AtomicU32,
+    /// Slab: where in its heap the bin of the class is; see [`bin_offset`](crate::bins::bin_offset).
+    pub bin: AtomicU32,
     /// What other threads write.
     pub remote: Remote,
 
     second_line: Line,
     /// Slab: the free list.
     pub free: Cell<*mut Block>,
-    /// Slab: see above. Chunk: allocations less frees by its owner, wrapping.
+    /// Slab: live blocks. Chunk: allocations less frees by its owner, wrapping.
     pub used: AtomicU32,
     /// Slab: bytes carved into blocks so far. Chunk: bytes bumped through when it was left.
     pub carved: AtomicU32,
@@ -132,16 +128,6 @@ unsafe impl Sync for PageHeader {}
 const _: () = assert!(size_of::<PageHeader>() == 128 && offset_of!(PageHeader, free) == 64);
 
 impl PageHeader {
-    /// Set in `owner` of a slab page that has no free block and is in none of its heap's lists.
-    pub(crate) const FULL: usize = 1;
-
-    /// Set in `owner` of a slab page that has few live blocks, so that its owner's frees do not take the fast path: then a
-    /// visitor of the heap may touch it.
-    pub(crate) const COLD: usize = 2;
-
-    /// All bits that `owner` of a slab page may have besides the heap's address.
-    pub(crate) const FLAGS: usize = Self::FULL | Self::COLD;
-
     /// A page that is full for ever. It stands for "no page", so that allocation needs no test, and is never written.
     pub(crate) const fn empty() -> PageHeader {
         PageHeader {
@@ -150,10 +136,12 @@ impl PageHeader {
             kind: AtomicU8::new(Kind::Free as u8),
             class: AtomicU8::new(0),
             current: AtomicU8::new(0),
-            floor: AtomicU16::new(0),
+            listed: Cell::new(false),
             holes: AtomicU16::new(0),
+            free_count: Cell::new(0),
             seen: Cell::new(0),
             run_len: AtomicU32::new(0),
+            bin: AtomicU32::new(0),
             remote: Remote { frees: RemoteFrees::new(), mail: MailLink::new(), live: LiveCount::new() },
             second_line: Line,
             free: Cell::new(ptr::null_mut()),

@@ -1,15 +1,16 @@
-//! A heap: one thread's slab pages, its stock of empty pages, and its counters.
+//! A heap: one thread's slab pages, the bins in front of them, its stock of empty pages, and its counters.
 //!
 //! Heaps are never destroyed. When a thread ends its heap is abandoned with everything in it, and the next new thread
 //! adopts it whole; so the owner of a page never changes, only the thread behind the heap does. Who owns the heap is
-//! decided by its [`Mailbox`]. What an owner does off the fast path it does inside the heap's [`Gate`], so that [`visit`] may look
-//! after a heap whose owner sleeps.
+//! decided by its [`Mailbox`]. The owner's fast path touches the
+//! [bins](crate::bins) only; what it does beside that it does inside the heap's [`Gate`], so that [`visit`] may look after a heap whose owner sleeps.
 
 mod visit;
 
 use core::cell::Cell;
 use core::ptr;
 
+use crate::bins::Bins;
 use crate::gate::{Gate, Inside};
 use crate::header::{Block, Kind, NO_OWNER, PageHeader};
 use crate::mid;
@@ -32,14 +33,18 @@ const TURNS: u32 = 32;
 
 /// One thread's pages.
 ///
-/// Everything but `mailbox`, `next_heap`, `gate` and the counters belongs to the owner. `available`, `empty` and what is about spare
-/// pages it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one place: `current`, the list
-/// `available` (hot or cold; it has free blocks or room to carve), or in none (full or asleep).
+/// Everything but `mailbox`, `next_heap`, `gate` and the counters belongs to the owner. `current`, `available`, `empty`, what is about
+/// spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one
+/// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     /// Which sizes its thread's arenas leave to the slab. First, because allocating in an arena reads it.
     pub(crate) tenure: Tenure,
-    /// The page each class allocates from; the static empty page if there is none.
+    /// Free blocks of each class for the fast path.
+    bins: Bins,
+    /// Which period has ended when it was last looked through the bins.
+    period: Cell<u32>,
+    /// The page each class takes blocks from; the static empty page if there is none.
     current: [Cell<*const PageHeader>; CLASSES],
     /// Other pages of the class that are not full.
     available: [Cell<*const PageHeader>; CLASSES],
@@ -77,7 +82,7 @@ unsafe impl Sync for Heap {}
 
 static EMPTY_PAGE: PageHeader = PageHeader::empty();
 
-/// The heap of a thread that has none: every page is empty, so every allocation takes the slow path. Never written.
+/// The heap of a thread that has none: every bin is empty, so every allocation takes the slow path. Never written.
 pub(crate) static EMPTY_HEAP: Heap = Heap::new(0);
 
 /// All heaps, newest first.
@@ -131,6 +136,8 @@ impl Heap {
     const fn new(index: usize) -> Heap {
         Heap {
             tenure: Tenure::new(),
+            bins: Bins::new(),
+            period: Cell::new(0),
             current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
             available: [const { Cell::new(ptr::null()) }; CLASSES],
             empty: [const { Cell::new(ptr::null()) }; CLASSES],
@@ -162,121 +169,148 @@ impl Heap {
         ptr::eq(self, &raw const EMPTY_HEAP)
     }
 
-    /// Takes a block of `class` from the current page, or null.
+    /// Takes a block of `class` from its bin, or null.
     ///
     /// # Safety
     ///
     /// The caller must own the heap, unless it is [`EMPTY_HEAP`].
     #[inline]
     pub(crate) unsafe fn alloc(&self, class: usize) -> *mut u8 {
-        // SAFETY: classes are below CLASSES by construction, current pages are never null, and the owner of the heap
-        // owns its pages.
-        unsafe { page::pop(&*self.current.get_unchecked(class).get()) }
+        // SAFETY: classes are below CLASSES by construction; the rest is passed on, and the bins of the empty heap are empty.
+        unsafe { self.bins.pop(class) }
     }
 
-    /// Takes a block of `class`, refilling the current page as needed. Null when there is no memory.
+    /// Takes a block of `class`, refilling its bin as needed. Null when there is no memory.
     ///
     /// # Safety
     ///
     /// The caller must own the heap.
     #[cold]
     pub(crate) unsafe fn alloc_slow(&self, class: usize) -> *mut u8 {
+        // SAFETY: the caller owns the heap.
+        let block = unsafe { self.alloc(class) };
+        if !block.is_null() {
+            return block;
+        }
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages, throughout.
         unsafe {
             self.drain(&inside);
-            let block = self.alloc(class);
-            if !block.is_null() {
-                return block;
-            }
-            let page = &*self.current[class].get();
-            if page::carve(page) {
-                return page::pop(page);
-            }
-            self.retire_current(class);
-            // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
-            let next = match self.available[class].get().as_ref() {
-                Some(page) => {
-                    self.unlink(page, class);
-                    page
+            let mut page = &*self.current[class].get();
+            if page.free.get().is_null() && !page::carve(page) {
+                self.retire_current(class);
+                // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
+                page = match self.available[class].get().as_ref() {
+                    Some(page) => {
+                        self.unlink(page, class);
+                        page
+                    }
+                    None => {
+                        let Some(page) = self.take_page() else { return ptr::null_mut() };
+                        page::init(page, class, self.address());
+                        page
+                    }
+                };
+                page.current.store(1, Ordering::Relaxed);
+                page.seen.set(0);
+                self.current[class].set(page);
+                if page.free.get().is_null() && !page::carve(page) {
+                    crate::invariant::fatal("a page that is not full has no block");
                 }
-                None => {
-                    let Some(page) = self.take_page() else { return ptr::null_mut() };
-                    page::init(page, class, self.address());
-                    page.owner.store(self.address() | PageHeader::COLD, Ordering::Relaxed);
-                    page
-                }
-            };
-            next.set_used(page::live(next).wrapping_add(1));
-            next.current.store(1, Ordering::Relaxed);
-            next.owner.store(self.address(), Ordering::Relaxed);
-            next.seen.set(0);
-            self.current[class].set(next);
-            if next.free.get().is_null() && !page::carve(next) {
-                crate::invariant::fatal("a page that is not full has no block");
             }
-            page::pop(next)
+            let (first, count) = page::take(page);
+            self.bins.fill(class, (*first).next, count - 1);
+            first.cast()
         }
     }
 
-    /// What is left to do when the owner has freed so many blocks of a hot page, or one that sleeps, that its state changes.
+    /// Takes a freed block of `page` into the bin of its class. Returns whether that has too many then, and [`Heap::overflow`] is to be called.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap, and the page must belong to it.
+    /// The caller must own the heap, the page must belong to it, and `block` must be a block of it that is handed out and not used any more.
+    /// `link` is from [`page::link_pointer`].
+    #[inline]
+    pub(crate) unsafe fn free(&self, page: &PageHeader, link: *mut Block, block: *mut u8) -> bool {
+        // SAFETY: the page's offset is that of its class; the rest is passed on.
+        unsafe { self.bins.push(page.bin.load(Ordering::Relaxed), link, block) }
+    }
+
+    /// Returns the older blocks of the bin of the class of `page` to their pages.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
     #[cold]
     #[inline(never)]
-    pub(crate) unsafe fn cooled(&self, page: &'static PageHeader) {
-        let _inside = self.gate.enter();
-        // SAFETY: the caller owns the heap.
-        unsafe { self.settle(page, page::is_listed(page)) };
+    pub(crate) unsafe fn overflow(&self, page: &PageHeader) {
+        let inside = self.gate.enter();
+        // SAFETY: passed on.
+        unsafe { self.give_up(&inside, page::class(page), false) };
     }
 
-    /// Takes back a block of a page of this heap that is cold or full.
+    /// Returns blocks of a bin to their pages: the older ones, or all.
     ///
     /// # Safety
     ///
-    /// As [`page::push`]; the caller must own the heap, and the page must belong to it.
-    pub(crate) unsafe fn free_cold(&self, page: &'static PageHeader, link: *mut Block, block: *mut u8) {
-        let _inside = self.gate.enter();
-        let full = page.owner.load(Ordering::Relaxed) & PageHeader::FULL != 0;
-        // SAFETY: passed on; inside the gate no visitor touches the page.
-        let live = unsafe { page::push(page, link, block) };
-        let class = usize::from(page.class.load(Ordering::Relaxed));
-        if full || live == 0 || live > u32::from(page::COLD_AT[class]) {
-            // SAFETY: passed on.
-            unsafe { self.settle(page, !full) };
+    /// The caller must own the heap.
+    unsafe fn give_up(&self, _inside: &Inside, class: usize, all: bool) {
+        // SAFETY: the caller owns the heap. Blocks of a bin are unused, begin with their link, and lie in pages of the heap.
+        unsafe {
+            let mut next = self.bins.give_up(class, all);
+            while !next.is_null() {
+                let block = next;
+                next = (*block).next;
+                let Some(page) = space::header_of(block.cast()) else {
+                    crate::invariant::fatal("a bin has a block of no page")
+                };
+                page::push(page, block);
+                self.settle(page, class);
+            }
         }
     }
 
-    /// Files a page that is not current by the number of its live blocks. `listed` says whether it is in the list of its class.
+    /// Returns what is in bins that nobody used during a period, if `period`, a count, says that one has ended.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap and be inside its gate, and the page must belong to it.
-    unsafe fn settle(&self, page: &'static PageHeader, listed: bool) {
-        let class = usize::from(page.class.load(Ordering::Relaxed));
-        let live = page::live(page);
-        let (cold_at, awake_at) = (page::COLD_AT[class], page::AWAKE_AT[class]);
-        let (flag, floor) = if page.free.get().is_null() && !page::has_room(page) {
-            (PageHeader::FULL, 0)
-        } else if !listed && live > u32::from(awake_at) {
-            (0, awake_at)
-        } else if live > u32::from(cold_at) {
-            (0, cold_at)
-        } else {
-            (PageHeader::COLD, 0)
-        };
-        page.owner.store(self.address() | flag, Ordering::Relaxed);
-        page.floor.store(floor, Ordering::Relaxed);
-        page.set_used(live - u32::from(floor));
-        match (listed, page::is_listed(page)) {
-            (false, true) => self.link(page, class),
-            (true, false) => self.unlink(page, class),
-            _ => {}
+    /// The caller must own the heap.
+    #[inline]
+    pub(crate) unsafe fn end_period(&self, period: u32) {
+        if self.period.replace(period) != period {
+            // SAFETY: passed on.
+            unsafe { self.give_up_unused() };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Heap::end_period`].
+    #[cold]
+    unsafe fn give_up_unused(&self) {
+        let inside = self.gate.enter();
+        for class in 0..CLASSES {
+            if self.bins.is_unused(class) {
+                // SAFETY: passed on.
+                unsafe { self.give_up(&inside, class, true) };
+            }
+        }
+    }
+
+    /// Files a page by the number of its live blocks, after some were freed or it ceased to be current.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap and be inside its gate, or visit it, and the page must belong to it.
+    unsafe fn settle(&self, page: &'static PageHeader, class: usize) {
+        if page.current.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        if !page.listed.get() && page::is_awake(page) {
+            self.link(page, class);
         }
         // One empty page stays with its class, because carving a page anew costs as much as using it.
-        if live == 0 && !ptr::eq(self.empty[class].get(), page) {
+        if page.used() == 0 && !ptr::eq(self.empty[class].get(), page) {
             if self.empty[class].get().is_null() {
                 self.empty[class].set(page);
             } else {
@@ -295,11 +329,11 @@ impl Heap {
         }
     }
 
-    /// Makes the page a class allocates from an ordinary one.
+    /// Makes the page a class takes blocks from an ordinary one.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap and be inside its gate.
+    /// The caller must own the heap and be inside its gate, or visit it.
     unsafe fn retire_current(&self, class: usize) {
         // SAFETY: current pages are never null.
         let page: &'static PageHeader = unsafe { &*self.current[class].get() };
@@ -307,12 +341,13 @@ impl Heap {
             return;
         }
         self.current[class].set(&raw const EMPTY_PAGE);
-        let live = page::live(page);
         page.current.store(0, Ordering::Relaxed);
-        page.owner.store(self.address() | PageHeader::COLD, Ordering::Relaxed);
-        page.set_used(live);
+        // A page that has blocks is listed, however few.
+        if !page::is_full(page) {
+            self.link(page, class);
+        }
         // SAFETY: passed on.
-        unsafe { self.settle(page, false) };
+        unsafe { self.settle(page, class) };
     }
 
     fn link(&self, page: &'static PageHeader, class: usize) {
@@ -324,9 +359,11 @@ impl Heap {
             head.prev.set(page);
         }
         self.available[class].set(page);
+        page.listed.set(true);
     }
 
     fn unlink(&self, page: &PageHeader, class: usize) {
+        page.listed.set(false);
         if ptr::eq(self.empty[class].get(), page) {
             self.empty[class].set(ptr::null());
         }
@@ -346,6 +383,11 @@ impl Heap {
     #[inline]
     pub(crate) fn go_inside(&self) -> Inside<'_> {
         self.gate.enter()
+    }
+
+    /// Blocks of each class in the bins. Any thread may ask.
+    pub(crate) fn binned(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.bins.counts()
     }
 
     /// Whether it is time to look at the clock. Only for the owner.
@@ -459,9 +501,7 @@ impl Heap {
             // SAFETY: the caller owns the heap, the heap the page.
             unsafe {
                 page::collect(page, chain);
-                if page.current.load(Ordering::Relaxed) == 0 {
-                    self.settle(page, page::is_listed(page));
-                }
+                self.settle(page, page::class(page));
             }
         }
     }
@@ -497,8 +537,8 @@ impl Heap {
         }
     }
 
-    /// Prepares for having no owner: no page is current any more, so that each goes back when its last block is freed, and
-    /// the spare ones and mid-size blocks go back now.
+    /// Prepares for having no owner: no bin has blocks and no page is current any more, so that each page goes back when its
+    /// last block is freed, and the spare ones and mid-size blocks go back now.
     ///
     /// # Safety
     ///
@@ -510,6 +550,7 @@ impl Heap {
         for class in 0..CLASSES {
             // SAFETY: as above; a kept page is a header of this heap.
             unsafe {
+                self.give_up(&inside, class, true);
                 self.retire_current(class);
                 self.give_empty(class);
             }

@@ -42,6 +42,7 @@
 mod aligned;
 mod arena;
 mod bell;
+mod bins;
 mod chunk;
 mod config;
 #[cfg(feature = "contention")]

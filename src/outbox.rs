@@ -137,7 +137,7 @@ pub(crate) unsafe fn send(page: &'static PageHeader, head: *mut Block, tail: *mu
     let head = (head.addr() & (PAGE_SIZE - 1)) / 8;
     let start = space::start_of(page);
     // The page keeps its owner at least until its blocks have arrived.
-    let owner = page.owner.load(Ordering::Relaxed) & !PageHeader::FLAGS;
+    let owner = page.owner.load(Ordering::Relaxed);
     let first = page.remote.frees.push(Chain { head: head as u16, count }, |behind| {
         let next = behind.map_or(ptr::null_mut(), |index| start.wrapping_add(usize::from(index) * 8).cast());
         // SAFETY: the tail is a free block that only this thread knows so far.

@@ -1,12 +1,13 @@
 //! A slab page: 64 KiB of blocks of one size class.
 //!
-//! The owner pops and pushes the page's own free list. The list is carved at most 4 KiB at a time, so that memory no
-//! one asked for stays untouched.
+//! The owner takes blocks from the page's own free list into the bin of its class, several at once, and puts them back from there. The
+//! list is carved at most 4 KiB at a time, so that memory no one asked for stays untouched.
 
 mod holes;
 
 use core::ptr;
 
+use crate::bins::bin_offset;
 use crate::header::{Block, Kind, PageHeader};
 use crate::remote::Chain;
 use crate::size_class;
@@ -16,49 +17,51 @@ use crate::sync::Ordering;
 /// Bytes carved into blocks at once.
 const CARVE: usize = 4 << 10;
 
-/// Of a size class: the number of live blocks at which a page becomes cold. An eighth, because where more are alive there are hardly
-/// whole OS pages to purge, and because frees in cold pages are slower.
-pub(crate) const COLD_AT: [u16; size_class::CLASSES] = {
-    let mut at = [0; size_class::CLASSES];
+/// Blocks of a page of each size class.
+pub(crate) const CAPACITY: [u16; size_class::CLASSES] = {
+    let mut blocks = [0; size_class::CLASSES];
     let mut class = 0;
-    while class < at.len() {
-        let blocks = PAGE_SIZE / size_class::size_of_class(class) / 8;
-        at[class] = if blocks == 0 { 1 } else { blocks as u16 };
+    while class < blocks.len() {
+        blocks[class] = (PAGE_SIZE / size_class::size_of_class(class)) as u16;
         class += 1;
     }
-    at
+    blocks
 };
 
-/// Of a size class: the number of live blocks at which a page that was full is listed again, an eighth less than all.
-pub(crate) const AWAKE_AT: [u16; size_class::CLASSES] = {
-    let mut at = COLD_AT;
-    let mut class = 0;
-    while class < at.len() {
-        at[class] = (PAGE_SIZE / size_class::size_of_class(class)) as u16 - at[class];
-        assert!(at[class] > COLD_AT[class]);
-        class += 1;
-    }
-    at
-};
+/// Number of live blocks up to which a page is looked through for holes: a quarter of all, because where
+/// more are alive there are hardly whole OS pages to purge.
+pub(crate) fn may_have_holes(page: &PageHeader) -> bool {
+    page.used() <= u32::from(CAPACITY[class(page)] / 4).max(1)
+}
 
-/// Whether a page that is not current is in the list of its class.
-pub(crate) fn is_listed(page: &PageHeader) -> bool {
-    match page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS {
-        PageHeader::FULL => false,
-        PageHeader::COLD => true,
-        _ => page.floor.load(Ordering::Relaxed) == COLD_AT[usize::from(page.class.load(Ordering::Relaxed))],
-    }
+/// Whether so much of a page is free that it is listed again: an eighth.
+pub(crate) fn is_awake(page: &PageHeader) -> bool {
+    let capacity = CAPACITY[class(page)];
+    page.used() <= u32::from(capacity - (capacity / 8).max(1))
+}
+
+/// The size class of a slab page.
+#[inline]
+pub(crate) fn class(page: &PageHeader) -> usize {
+    usize::from(page.class.load(Ordering::Relaxed))
+}
+
+/// Whether it has no block to hand out.
+pub(crate) fn is_full(page: &PageHeader) -> bool {
+    page.free.get().is_null() && !has_room(page)
 }
 
 /// Makes an owned empty page a slab page of `class` that belongs to the heap at address `owner`.
 pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.free.set(ptr::null_mut());
+    page.free_count.set(0);
     page.set_used(0);
     page.carved.store(0, Ordering::Relaxed);
     page.block_size.store(size_class::size_of_class(class) as u32, Ordering::Relaxed);
     page.class.store(class as u8, Ordering::Relaxed);
+    page.bin.store(bin_offset(class), Ordering::Relaxed);
     page.current.store(0, Ordering::Relaxed);
-    page.floor.store(0, Ordering::Relaxed);
+    page.listed.set(false);
     page.holes.store(0, Ordering::Relaxed);
     page.seen.set(0);
     page.next.set(ptr::null());
@@ -67,20 +70,15 @@ pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
     page.set_kind(Kind::Slab);
 }
 
-/// Takes a block from the free list, or null if it is empty.
+/// Takes the free list: its first block, or null, and how many there are.
 ///
 /// # Safety
 ///
-/// The caller must own the page, unless it is the static empty one.
-#[inline]
-pub(crate) unsafe fn pop(page: &PageHeader) -> *mut u8 {
-    let block = page.free.get();
-    if !block.is_null() {
-        // SAFETY: blocks in the free list are inside the page, unused, and begin with their link.
-        page.free.set(unsafe { (*block).next });
-        page.set_used(page.used() + 1);
-    }
-    block.cast()
+/// The caller must own the page.
+pub(crate) unsafe fn take(page: &PageHeader) -> (*mut Block, u16) {
+    let count = page.free_count.replace(0);
+    page.set_used(page.used() + u32::from(count));
+    (page.free.replace(ptr::null_mut()), count)
 }
 
 /// The pointer through which a freed block's link is written: the reservation's, `block`.
@@ -92,33 +90,18 @@ pub(crate) fn link_pointer(ptr: *mut u8, block: *mut u8, size: usize) -> *mut Bl
     if cfg!(miri) && size >= size_of::<Block>() { ptr.cast() } else { block.cast() }
 }
 
-/// Puts a block back. Returns what `used` is now. `link` is from [`link_pointer`], `block` the same address with the reservation's
-/// provenance.
+/// Puts a block back.
 ///
 /// # Safety
 ///
 /// The caller must own the page, and `block` must be a block of it that is handed out and not used any more.
-#[inline]
-pub(crate) unsafe fn push(page: &PageHeader, link: *mut Block, block: *mut u8) -> u32 {
+pub(crate) unsafe fn push(page: &PageHeader, block: *mut Block) {
     // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
-    unsafe { (*link).next = page.free.get() };
-    page.free.set(block.cast());
+    unsafe { (*block).next = page.free.get() };
+    page.free.set(block);
+    page.free_count.set(page.free_count.get().wrapping_add(1));
     // Wrapping: a double free must not panic in here.
-    let used = page.used().wrapping_sub(1);
-    page.set_used(used);
-    used
-}
-
-/// Number of live blocks, whatever the page's state.
-pub(crate) fn live(page: &PageHeader) -> u32 {
-    let used = page.used();
-    if page.current.load(Ordering::Relaxed) != 0 {
-        used.wrapping_sub(1)
-    } else if page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS == 0 {
-        used.wrapping_add(u32::from(page.floor.load(Ordering::Relaxed)))
-    } else {
-        used
-    }
+    page.set_used(page.used().wrapping_sub(1));
 }
 
 /// Whether more blocks can be carved.
@@ -176,6 +159,7 @@ unsafe fn link(page: &PageHeader, from: usize, size: usize, count: usize) {
         }
     }
     page.free.set(next);
+    page.free_count.set(count as u16);
 }
 
 /// Gives whole OS pages without live blocks back to the OS. Returns the bytes.
@@ -184,15 +168,11 @@ unsafe fn link(page: &PageHeader, from: usize, size: usize, count: usize) {
 ///
 /// # Safety
 ///
-/// The page must be cold, and the caller inside the gate of its heap, or a visitor.
+/// The caller must be inside the gate of the heap that owns the page, or its visitor.
 pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
     let size = page.block_size.load(Ordering::Relaxed) as usize;
     let carved = page.carved.load(Ordering::Relaxed) as usize;
     let before = page.holes.load(Ordering::Relaxed);
-    debug_assert!(
-        page.owner.load(Ordering::Relaxed) & PageHeader::COLD != 0,
-        "its owner may be using the list"
-    );
     if size == 0 || !space::can_purge_holes() {
         return 0;
     }
@@ -210,7 +190,7 @@ pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
         return 0;
     }
     // The list loses the blocks that touch one of these pages.
-    let mut kept: *mut Block = ptr::null_mut();
+    let (mut kept, mut count): (*mut Block, u16) = (ptr::null_mut(), 0);
     let mut next = page.free.get();
     while !next.is_null() {
         let block = next;
@@ -220,10 +200,12 @@ pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
             if holes::pages_of(offset(block), size) & purged == 0 {
                 (*block).next = kept;
                 kept = block;
+                count += 1;
             }
         }
     }
     page.free.set(kept);
+    page.free_count.set(count);
     page.holes.store(before | purged, Ordering::Relaxed);
     let mut bytes = 0;
     for range in holes::runs(purged) {
@@ -236,7 +218,7 @@ pub(crate) unsafe fn purge_holes(page: &PageHeader) -> usize {
     bytes
 }
 
-/// Takes over a chain of blocks that other threads freed. The page may be due for another state then.
+/// Takes over a chain of blocks that other threads freed. The page may have to be filed anew then.
 ///
 /// # Safety
 ///
@@ -256,7 +238,8 @@ pub(crate) unsafe fn collect(page: &PageHeader, chain: Chain) {
             page.free.set(head);
         }
     }
-    // Wrapping: of a hot page the count may fall below 0, which `live` sets right.
+    page.free_count.set(page.free_count.get().wrapping_add(chain.count));
+    // Wrapping: as in `push`.
     page.set_used(page.used().wrapping_sub(u32::from(chain.count)));
 }
 

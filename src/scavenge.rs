@@ -5,7 +5,7 @@
 //! Rounds are made by the scavenger's thread, if there is one, else by threads that end arenas or need pages, now and then, with a
 //! limit to what one of them does.
 
-use crate::heap;
+use crate::heap::{self, Heap};
 use crate::round::{Progress, Thorough};
 use crate::space;
 use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering, now_ms};
@@ -38,6 +38,9 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// How many scavenger threads there are: then nobody else makes rounds.
 static SCAVENGERS: AtomicU32 = AtomicU32::new(0);
 
+/// Counts periods, so that owners of heaps notice the end of one.
+static PERIODS: AtomicU32 = AtomicU32::new(0);
+
 static DECAY_MS: AtomicU64 = AtomicU64::new(DEFAULT_DECAY_MS);
 
 /// Sets after how many milliseconds unneeded memory goes back.
@@ -69,9 +72,14 @@ pub(crate) struct Round {
     pub more: bool,
 }
 
-/// Makes a part of a round if it is time for one and nobody else does. For threads on their way, outside of any gate and lock.
+/// What a thread does for the return of memory on its way, outside of any gate and lock: at the end of a period with the bins of its heap,
+/// which nobody else can; and a part of a round if it is time for one and nobody else makes it.
 #[inline]
-pub(crate) fn by_the_way() {
+pub(crate) fn by_the_way(own: Option<&Heap>) {
+    if let Some(heap) = own {
+        // SAFETY: the heap is this thread's.
+        unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) };
+    }
     if SCAVENGERS.load(Ordering::Relaxed) == 0 && now_ms() >= NEXT.load(Ordering::Relaxed) {
         by_the_way_slow();
     }
@@ -133,6 +141,7 @@ impl Rounds {
         let mut progress = Progress::new(budget);
         if now >= self.period_end {
             self.period_end = now + period();
+            PERIODS.fetch_add(1, Ordering::Relaxed);
             visit_heaps(Thorough::Decay, &mut progress);
             let (unneeded, dirty) = space::decay();
             self.due = unneeded;

@@ -4,7 +4,7 @@ use crate::header::{Kind, PageHeader};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Stats, UNATTACHED, Usage};
 use crate::sync::Ordering;
-use crate::{aligned, chunk, heap, large, mid, page, scavenge, startup, thread};
+use crate::{aligned, chunk, heap, large, mid, scavenge, size_class, startup, thread};
 
 /// A snapshot of the allocator: what memory there is, who uses it and how much went through.
 ///
@@ -61,6 +61,12 @@ pub fn stats() -> Stats {
     let (blocks, bytes) = large::usage();
     stats.large = usage(bytes, blocks);
     space::visit_runs(|header, _| visit(&mut stats, header));
+    // What is in bins counts as live for its pages.
+    for (class, blocks) in heap::all().flat_map(heap::Heap::binned) {
+        stats.slab.blocks = stats.slab.blocks.saturating_sub(blocks);
+        let bytes = blocks * size_class::size_of_class(class) as u64;
+        stats.slab.bytes = stats.slab.bytes.saturating_sub(bytes);
+    }
     stats
 }
 
@@ -93,9 +99,10 @@ pub fn purge() -> usize {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn on_thread_park() {
-    thread::current().send_frees();
+    let thread = thread::current();
+    thread.send_frees();
     if startup::has_reservation() {
-        scavenge::by_the_way();
+        scavenge::by_the_way(thread.attached());
     }
 }
 
@@ -104,8 +111,7 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
         Kind::Slab => {
             let size = u64::from(header.block_size.load(Ordering::Relaxed));
             let waiting = u64::from(header.remote.frees.count());
-            let used = u64::from(page::live(header) as i32 as u32);
-            let blocks = used.saturating_sub(waiting);
+            let blocks = u64::from(header.used()).saturating_sub(waiting);
             let holes = 4096 * u64::from(header.holes.load(Ordering::Relaxed).count_ones());
             let carved = u64::from(header.carved.load(Ordering::Relaxed)).next_multiple_of(4096);
             stats.hole_bytes += holes;

@@ -6,14 +6,14 @@
 pub(crate) use core::sync::atomic::Ordering;
 #[cfg(not(feature = "contention"))]
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicI32, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
 
 #[cfg(feature = "contention")]
 mod counted;
 #[cfg(feature = "contention")]
 pub(crate) use counted::{
-    AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicI32, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
 
 /// A mutual exclusion lock around `T`. Locking never allocates; waiting is a futex on Linux and yielding elsewhere.

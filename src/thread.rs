@@ -244,7 +244,7 @@ impl Thread {
                     return block;
                 }
                 if heap.turn() {
-                    scavenge::by_the_way();
+                    scavenge::by_the_way(Some(heap));
                 }
                 return heap.alloc_slow(class);
             }
@@ -383,10 +383,12 @@ impl Thread {
             if cfg!(debug_assertions) {
                 check_layout(header, ptr, layout);
             }
+            let link = page::link_pointer(ptr, block, layout.size());
             // SAFETY: the heap that owns the page is this thread's.
-            if unsafe { page::push(header, page::link_pointer(ptr, block, layout.size()), block) } == 0 {
-                // SAFETY: as above.
-                unsafe { (*self.heap.get()).cooled(header) };
+            unsafe {
+                if (*self.heap.get()).free(header, link, block) {
+                    (*self.heap.get()).overflow(header);
+                }
             }
         } else if owner == self.arena.get() {
             // An earlier chunk of the arena that is entered.

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats, with_request_arena};
+use shockwave_alloc::{
+    ScavengerConfig, Shockwave, on_thread_park, purge, start_scavenger, stats, with_request_arena,
+};
 
 mod common;
 
@@ -134,6 +136,34 @@ fn purge_reaches_threads_that_sleep_and_threads_that_have_ended() {
     go_on.send(()).expect("the sleeper is alive");
     sleeper.join().expect("its blocks are whole");
     check(&survivors.0);
+}
+
+#[test]
+fn what_bins_hold_goes_back_when_their_owner_looks_at_the_clock() {
+    let _alone = alone();
+    const PAGES: usize = 64;
+    let period = Duration::from_millis(10);
+    let config = ScavengerConfig::DEFAULT.decay(2 * period).longest_sleep(period);
+    let _scavenger = start_scavenger(config).unwrap();
+    // What other tests have left goes first.
+    for _ in 0..20 {
+        purge();
+        std::thread::sleep(2 * period);
+    }
+    let before = stats().slab_pages;
+    // 64 blocks of 1 KiB a page. Those that are freed last are each of another page, so whoever keeps them keeps these pages.
+    let mut blocks: Vec<_> = (0..64 * PAGES).map(|_| Some(black_box(vec![1u8; 1024]))).collect();
+    (0..blocks.len()).filter(|number| number % 64 != 0).for_each(|number| blocks[number] = None);
+    blocks.clear();
+    std::thread::sleep(50 * period);
+    let kept = stats().slab_pages - before;
+    assert!((3..PAGES as u64 / 2).contains(&kept), "{kept} pages are kept");
+    let begin = Instant::now();
+    while stats().slab_pages > before + 1 && begin.elapsed() < Duration::from_secs(20) {
+        on_thread_park();
+        std::thread::sleep(2 * period);
+    }
+    assert!(stats().slab_pages <= before + 1, "{} pages of {kept}", stats().slab_pages - before);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Visits: what a heap keeps and does not need goes back, also while its owner sleeps.
 //!
-//! A visitor holds the heap's gate, so the owner is on the fast path at most. That touches current and hot pages; the visitor touches
-//! spare, cold and full ones, and never makes a page hot. A heap without an owner it takes over for the time of the visit.
+//! A visitor holds the heap's gate, so the owner is on the fast path at most, which touches bins. The visitor touches everything else. A heap without an owner it takes over for the time of the visit.
 
 use core::ptr;
 
@@ -32,17 +31,11 @@ impl Heap {
             progress.more = true;
             return;
         };
-        let mut ownerless = false;
         if thorough != Thorough::Rest {
-            ownerless = self.collect_as_visitor();
+            self.collect_as_visitor();
             self.return_pages(thorough == Thorough::Everything, progress);
         }
-        self.visit_cold_pages(thorough, Some(&visit), progress);
-        drop(visit);
-        // What was put back would wait for the next owner.
-        if ownerless && self.try_claim() {
-            self.look_after(thorough, progress);
-        }
+        self.visit_pages(thorough, Some(&visit), progress);
     }
 
     /// The visit to a heap that had no owner, by the thread that has claimed it.
@@ -51,40 +44,28 @@ impl Heap {
         unsafe { self.release_unused() };
         {
             let _inside = self.gate.enter();
-            self.visit_cold_pages(thorough, None, progress);
+            self.visit_pages(thorough, None, progress);
         }
         self.abandon();
     }
 
-    /// Collects remote frees for the owner; those of current and hot pages wait for it. Returns whether the heap has no owner
-    /// any more, so that what was put back has to be collected.
-    fn collect_as_visitor(&'static self) -> bool {
-        if self.mailbox.0.is_empty() {
-            return false;
-        }
-        let mut ownerless = false;
-        let mut list = self.mailbox.0.take_as_visitor();
+    /// Collects remote frees for the owner.
+    fn collect_as_visitor(&'static self) {
+        let mut list = if self.mailbox.0.is_empty() { 0 } else { self.mailbox.0.take_as_visitor() };
         while list != 0 {
             // SAFETY: as in `collect`.
             let page: &'static PageHeader = unsafe { &*space::at(list).cast::<PageHeader>() };
             list = page.remote.mail.next();
-            let flags = page.owner.load(Ordering::Relaxed) & PageHeader::FLAGS;
-            if flags == 0 {
-                ownerless |= self.mailbox.0.post(page.address(), &page.remote.mail);
-                continue;
-            }
             let chain = page.remote.frees.take();
-            // SAFETY: inside the gate cold and full pages are the visitor's.
-            unsafe { page::collect(page, chain) };
-            if flags == PageHeader::FULL {
-                page.owner.store(self.address() | PageHeader::COLD, Ordering::Relaxed);
-                self.link(page, usize::from(page.class.load(Ordering::Relaxed)));
+            // SAFETY: inside the gate pages are the visitor's.
+            unsafe {
+                page::collect(page, chain);
+                self.settle(page, page::class(page));
             }
         }
-        ownerless
     }
 
-    /// Returns spare pages and cold ones that are empty to the space: those that were there at the last visit, or all.
+    /// Returns spare pages and empty ones to the space: those that were there at the last visit, or all.
     fn return_pages(&self, all: bool, progress: &mut Progress) {
         let count = self.spare_count.get();
         let kept = if all { 0 } else { count - self.spare_low.get().min(count) };
@@ -101,11 +82,17 @@ impl Heap {
         progress.more |= !self.mid.is_empty();
         let mut list: *const PageHeader = ptr::null();
         for class in 0..CLASSES {
+            // SAFETY: current pages are never null; inside the gate pages are the visitor's.
+            unsafe {
+                if (*self.current[class].get()).used() == 0 {
+                    self.retire_current(class);
+                }
+            }
             let mut next = self.available[class].get();
             // SAFETY: list members are headers of pages of this heap.
             while let Some(page) = unsafe { next.as_ref() } {
                 next = page.next.get();
-                if page.owner.load(Ordering::Relaxed) & PageHeader::COLD == 0 || page.used() != 0 {
+                if page.used() != 0 {
                     continue;
                 }
                 if page.seen.replace(1) != 1 && !all {
@@ -124,48 +111,58 @@ impl Heap {
         progress.more |= kept > 0;
     }
 
-    /// Purges the holes of cold pages in which nothing has changed since the last visit, or of all. With a `visit`, only until the owner
+    /// Purges the holes of pages in which nothing has changed since the last visit, or of all. With a `visit`, only until the owner
     /// waits for its end.
-    fn visit_cold_pages(&self, thorough: Thorough, visit: Option<&Visit>, progress: &mut Progress) {
-        for available in &self.available {
-            let mut next = available.get();
-            // SAFETY: list members are headers of pages of this heap.
-            while let Some(page) = unsafe { next.as_ref() } {
-                next = page.next.get();
-                if page.owner.load(Ordering::Relaxed) & PageHeader::COLD == 0 {
-                    continue;
-                }
-                let live = page.used() + 1;
-                let seen = page.seen.get();
-                // Empty pages go back as a whole.
-                if live == 1 || seen == live | DONE {
-                    continue;
-                }
-                let ready = thorough == Thorough::Everything
-                    || seen == live | READY
-                    || seen == live && thorough == Thorough::Decay;
-                if !ready {
-                    // In the middle of a period this would be too early.
-                    if thorough == Thorough::Decay {
-                        page.seen.set(live);
-                    }
-                    progress.more = true;
-                    continue;
-                }
-                if progress.budget == 0 {
-                    page.seen.set(live | READY);
-                    progress.leave_rest();
-                    continue;
-                }
-                // SAFETY: cold pages are the caller's, who is inside the gate or visits.
-                let bytes = unsafe { page::purge_holes(page) };
-                page.seen.set(live | DONE);
-                progress.gave(bytes);
-                if visit.is_some_and(Visit::is_awaited) {
+    fn visit_pages(&self, thorough: Thorough, visit: Option<&Visit>, progress: &mut Progress) {
+        for class in 0..CLASSES {
+            // SAFETY: these are headers of pages of this heap, or the empty page, which is full.
+            let (current, mut next) =
+                unsafe { (self.current[class].get().as_ref(), self.available[class].get().as_ref()) };
+            if let Some(page) = current {
+                purge_holes(page, thorough, progress);
+            }
+            while let Some(page) = next {
+                // SAFETY: as above.
+                next = unsafe { page.next.get().as_ref() };
+                if purge_holes(page, thorough, progress) && visit.is_some_and(Visit::is_awaited) {
                     progress.leave_rest();
                     return;
                 }
             }
         }
     }
+}
+
+/// Purges the holes of one page, of a heap inside whose gate the caller is, if it is time for that. Returns whether it did.
+fn purge_holes(page: &PageHeader, thorough: Thorough, progress: &mut Progress) -> bool {
+    // Empty pages go back as a whole.
+    if page.used() == 0 || page::is_full(page) || !page::may_have_holes(page) {
+        return false;
+    }
+    let live = page.used() + 1;
+    let seen = page.seen.get();
+    if seen == live | DONE {
+        return false;
+    }
+    let ready = thorough == Thorough::Everything
+        || seen == live | READY
+        || seen == live && thorough == Thorough::Decay;
+    if !ready {
+        // In the middle of a period this would be too early.
+        if thorough == Thorough::Decay {
+            page.seen.set(live);
+        }
+        progress.more = true;
+        return false;
+    }
+    if progress.budget == 0 {
+        page.seen.set(live | READY);
+        progress.leave_rest();
+        return false;
+    }
+    // SAFETY: pages are the caller's, who is inside the gate or visits.
+    let bytes = unsafe { page::purge_holes(page) };
+    page.seen.set(live | DONE);
+    progress.gave(bytes);
+    true
 }

@@ -70,6 +70,7 @@ macro_rules! integer {
 }
 
 integer! {
+    AtomicI32: i32;
     AtomicIsize: isize;
     AtomicU8: u8;
     AtomicU16: u16;

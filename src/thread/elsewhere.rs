@@ -43,11 +43,9 @@ unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHea
     match header.kind() {
         Kind::Slab => {
             let link = page::link_pointer(ptr, block, layout.size());
-            // SAFETY: passed on; the heap that owns the page is this thread's in the first case.
+            // SAFETY: passed on.
             unsafe {
-                if header.owner.load(Ordering::Relaxed) & !PageHeader::FLAGS == thread.heap.get().addr() {
-                    (*thread.heap.get()).free_cold(header, link, block);
-                } else if thread.register() {
+                if thread.register() {
                     thread.outbox.begin(header, link, block);
                 } else {
                     outbox::send(header, block.cast(), link, 1);

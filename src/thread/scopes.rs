@@ -438,7 +438,7 @@ impl Thread {
 #[inline]
 fn keep_record(heap: &Heap, arena: &'static Arena) {
     if heap.counters.arenas_closed.get().is_multiple_of(CLOSED_PER_LOOK) {
-        scavenge::by_the_way();
+        scavenge::by_the_way(Some(heap));
     }
     arena.next.set(heap.arenas.get());
     heap.arenas.set(arena);

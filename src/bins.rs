@@ -1,0 +1,315 @@
+//! Bins: of each size class some free blocks that a thread takes from and puts to without looking at their pages.
+//!
+//! Last in, first out across all pages of the class: what was freed last is in the processor's caches. For their pages the blocks of a bin
+//! are live, so nobody but the thread knows of them.
+
+use core::cell::Cell;
+use core::mem::offset_of;
+use core::ptr;
+
+use crate::header::Block;
+use crate::page::CAPACITY;
+use crate::size_class::{self, CLASSES};
+use crate::sync::{AtomicI32, Ordering};
+
+/// Bytes of freed blocks that a bin takes at first, and at least and at most so many blocks.
+const FIRST_BYTES: usize = 8 << 10;
+const FIRST_MIN: usize = 4;
+const FIRST_MAX: usize = 256;
+
+/// How many more blocks may at first be freed into the bin of each class than are allocated from it.
+const FIRST: [u16; CLASSES] = {
+    let mut first = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        let blocks = FIRST_BYTES / size_class::size_of_class(class);
+        first[class] = if blocks < FIRST_MIN {
+            FIRST_MIN
+        } else if blocks > FIRST_MAX {
+            FIRST_MAX
+        } else {
+            blocks
+        } as u16;
+        class += 1;
+    }
+    first
+};
+
+/// The bin of one class.
+///
+/// It belongs to the owner of the heap, and nobody else touches it; the atomic fields are so that statistics may look. There are `full` less
+/// `room` blocks in it.
+pub(crate) struct Bin {
+    head: Cell<*mut Block>,
+    /// How many more blocks may be freed than allocated before it gives some up.
+    room: AtomicI32,
+    full: AtomicI32,
+}
+
+/// What a bin's slow paths need to know.
+pub(crate) struct Size {
+    /// How many more blocks may be freed than allocated since the bin was filled.
+    limit: Cell<u16>,
+    /// Whether blocks were given up since then: then the limit is too low for how the class goes up and down.
+    gave_up: Cell<bool>,
+    /// The block on top at the end of the last period.
+    top: Cell<*mut Block>,
+}
+
+/// Where among the bins of a heap that of a class is, in bytes: a page knows it, so that a free has nothing to multiply.
+pub(crate) const fn bin_offset(class: usize) -> u32 {
+    (offset_of!(Bins, bins) + class * size_of::<Bin>()) as u32
+}
+
+/// The bins of all classes.
+pub(crate) struct Bins {
+    bins: [Bin; CLASSES],
+    sizes: [Size; CLASSES],
+}
+
+impl Bins {
+    /// Empty.
+    pub(crate) const fn new() -> Bins {
+        let mut bins =
+            Bins { bins: [const { Bin::new(0) }; CLASSES], sizes: [const { Size::new(0) }; CLASSES] };
+        let mut class = 1;
+        while class < CLASSES {
+            bins.bins[class] = Bin::new(class);
+            bins.sizes[class] = Size::new(class);
+            class += 1;
+        }
+        bins
+    }
+
+    /// Takes the block of `class` that was put in last, or null.
+    ///
+    /// # Safety
+    ///
+    /// `class` is below [`CLASSES`]. The caller must own the heap, unless the bin is empty.
+    #[inline]
+    pub(crate) unsafe fn pop(&self, class: usize) -> *mut u8 {
+        // SAFETY: passed on.
+        let bin = unsafe { self.bins.get_unchecked(class) };
+        let block = bin.head.get();
+        if !block.is_null() {
+            // SAFETY: blocks of a bin are unused and begin with their link.
+            bin.head.set(unsafe { (*block).next });
+            bin.room.store(bin.room.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        block.cast()
+    }
+
+    /// Puts a freed block into the bin at `offset`. Returns whether some have to be given up now. `link` is from
+    /// [`link_pointer`](crate::page::link_pointer), `block` the same address with the reservation's provenance.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is the [`bin_offset`] of the block's class. The caller must own the heap, and `block` must be handed out and not used any more.
+    #[inline]
+    pub(crate) unsafe fn push(&self, offset: u32, link: *mut Block, block: *mut u8) -> bool {
+        // SAFETY: passed on.
+        let bin = unsafe { &*ptr::from_ref(self).byte_add(offset as usize).cast::<Bin>() };
+        // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
+        unsafe { (*link).next = bin.head.get() };
+        bin.head.set(block.cast());
+        let room = bin.room.load(Ordering::Relaxed) - 1;
+        bin.room.store(room, Ordering::Relaxed);
+        room < 0
+    }
+
+    /// Fills an empty bin with a list of `count` blocks. If it gave blocks up since the last time it may hold twice as many from now on, up
+    /// to a page's.
+    pub(crate) fn fill(&self, class: usize, list: *mut Block, count: u16) {
+        let size = &self.sizes[class];
+        if size.gave_up.replace(false) {
+            size.limit.set(size.limit.get().saturating_mul(2).min(CAPACITY[class].max(FIRST[class])));
+        }
+        debug_assert!(self.bins[class].head.get().is_null());
+        self.bins[class].set(list, size.limit.get(), count);
+    }
+
+    /// Takes the older half of the blocks out of a bin, or all; returns them as a list.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    pub(crate) unsafe fn give_up(&self, class: usize, all: bool) -> *mut Block {
+        let (bin, size) = (&self.bins[class], &self.sizes[class]);
+        let held = bin.count();
+        let keep = if all { 0 } else { held / 2 };
+        size.gave_up.set(!all);
+        if all {
+            size.limit.set(FIRST[class]);
+        }
+        let first = bin.head.get();
+        if keep == 0 {
+            bin.set(ptr::null_mut(), size.limit.get(), 0);
+            return first;
+        }
+        let mut last = first;
+        // SAFETY: there are more than `keep` blocks, unused, each of which begins with its link.
+        let rest = unsafe {
+            for _ in 1..keep {
+                last = (*last).next;
+            }
+            core::mem::replace(&mut (*last).next, ptr::null_mut())
+        };
+        // Half of the limit is free again, as long as what is held is not more.
+        bin.set(first, size.limit.get() / 2, keep);
+        rest
+    }
+
+    /// Whether a bin was not used, or little, since the last call.
+    pub(crate) fn is_unused(&self, class: usize) -> bool {
+        let top = self.bins[class].head.get();
+        self.sizes[class].top.replace(top) == top && !top.is_null()
+    }
+
+    /// Blocks in each bin, by class. Any thread may ask.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.bins.iter().map(|bin| u64::from(bin.count())).enumerate()
+    }
+}
+
+impl Bin {
+    const fn new(class: usize) -> Bin {
+        let limit = FIRST[class] as i32;
+        Bin { head: Cell::new(ptr::null_mut()), room: AtomicI32::new(limit), full: AtomicI32::new(limit) }
+    }
+
+    /// Makes `list`, of `count` blocks, what is in the bin, and lets it take `room` more.
+    fn set(&self, list: *mut Block, room: u16, count: u16) {
+        self.head.set(list);
+        self.room.store(i32::from(room), Ordering::Relaxed);
+        self.full.store(i32::from(room) + i32::from(count), Ordering::Relaxed);
+    }
+
+    /// Read while the owner counts it may be off by what is under way.
+    fn count(&self) -> u16 {
+        let held = self.full.load(Ordering::Relaxed) - self.room.load(Ordering::Relaxed);
+        held.clamp(0, u16::MAX.into()) as u16
+    }
+}
+
+impl Size {
+    const fn new(class: usize) -> Size {
+        Size { limit: Cell::new(FIRST[class]), gave_up: Cell::new(false), top: Cell::new(ptr::null_mut()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The class of 64 B: those up to 128 B are 8 B apart.
+    const CLASS: usize = 64 / 8 - 1;
+    const _: () = assert!(size_class::size_of_class(CLASS) == 64);
+
+    /// Blocks, in order, that nobody else has.
+    fn blocks(count: usize) -> Vec<*mut Block> {
+        let memory = vec![[0u64; 8]; count].leak();
+        memory.iter_mut().map(|block| ptr::from_mut(block).cast()).collect()
+    }
+
+    fn push(bins: &Bins, block: *mut Block) -> bool {
+        // SAFETY: the block is the test's own and in no bin; the class is below CLASSES.
+        unsafe { bins.push(bin_offset(CLASS), block, block.cast()) }
+    }
+
+    fn pop(bins: &Bins) -> *mut Block {
+        // SAFETY: the bins are the test's own.
+        unsafe { bins.pop(CLASS) }.cast()
+    }
+
+    /// Gives up and returns what was given up.
+    fn give_up(bins: &Bins, all: bool) -> Vec<*mut Block> {
+        // SAFETY: the bins are the test's own, and blocks in a list begin with their link.
+        unsafe {
+            let mut next = bins.give_up(CLASS, all);
+            let mut list = Vec::new();
+            while !next.is_null() {
+                list.push(next);
+                next = (*next).next;
+            }
+            list
+        }
+    }
+
+    fn count(bins: &Bins) -> u64 {
+        bins.counts().find(|(class, _)| *class == CLASS).unwrap().1
+    }
+
+    #[test]
+    fn what_was_put_in_last_is_taken_first_and_other_classes_have_none() {
+        let (bins, blocks) = (Bins::new(), blocks(3));
+        assert!(blocks.iter().all(|block| !push(&bins, *block)));
+        assert_eq!(bins.counts().map(|(_, blocks)| blocks).sum::<u64>(), 3);
+        assert_eq!(count(&bins), 3);
+        for block in blocks.iter().rev() {
+            assert_eq!(pop(&bins), *block);
+        }
+        assert!(pop(&bins).is_null());
+        assert_eq!(count(&bins), 0);
+    }
+
+    #[test]
+    fn the_older_half_is_given_up_and_the_bin_grows_with_what_goes_up_and_down() {
+        let bins = Bins::new();
+        let mut limit = usize::from(FIRST[CLASS]);
+        while limit < usize::from(CAPACITY[CLASS]) {
+            let blocks = blocks(limit + 1);
+            for block in &blocks[..limit] {
+                assert!(!push(&bins, *block));
+            }
+            assert!(push(&bins, blocks[limit]), "{limit}");
+            let mut older = give_up(&bins, false);
+            older.reverse();
+            assert_eq!(older, blocks[..older.len()]);
+            assert_eq!(
+                (older.len(), count(&bins)),
+                (limit + 1 - limit.div_ceil(2), limit.div_ceil(2) as u64)
+            );
+            for block in blocks[older.len()..].iter().rev() {
+                assert_eq!(pop(&bins), *block);
+            }
+            bins.fill(CLASS, ptr::null_mut(), 0);
+            limit *= 2;
+        }
+        // Not above a page's.
+        let blocks = blocks(limit + 1);
+        let full = blocks.iter().position(|block| push(&bins, *block));
+        assert_eq!(full, Some(usize::from(CAPACITY[CLASS])));
+    }
+
+    #[test]
+    fn what_a_bin_was_filled_with_does_not_count_for_its_limit() {
+        let bins = Bins::new();
+        let list = blocks(1000);
+        for pair in list.windows(2) {
+            // SAFETY: the blocks are the test's own.
+            unsafe { (*pair[0]).next = pair[1] };
+        }
+        bins.fill(CLASS, list[0], 1000);
+        assert_eq!(count(&bins), 1000);
+        let freed = blocks(FIRST[CLASS].into());
+        assert!(freed.iter().all(|block| !push(&bins, *block)));
+        assert_eq!(pop(&bins), freed[freed.len() - 1]);
+        assert_eq!(count(&bins), 999 + freed.len() as u64);
+        // Everything, and then as small as at first.
+        assert_eq!(give_up(&bins, true).len(), 999 + freed.len());
+        assert_eq!((count(&bins), pop(&bins)), (0, ptr::null_mut()));
+        let full = freed.iter().chain(&list).position(|block| push(&bins, *block));
+        assert_eq!(full, Some(FIRST[CLASS].into()));
+    }
+
+    #[test]
+    fn a_bin_with_the_same_block_on_top_is_unused() {
+        let (bins, blocks) = (Bins::new(), blocks(2));
+        assert!(!bins.is_unused(CLASS), "there is nothing to return");
+        push(&bins, blocks[0]);
+        assert!(!bins.is_unused(CLASS));
+        assert!(bins.is_unused(CLASS));
+        push(&bins, blocks[1]);
+        assert!(!bins.is_unused(CLASS));
+    }
+}
