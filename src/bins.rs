@@ -52,8 +52,9 @@ pub(crate) struct Size {
     limit: Cell<u16>,
     /// Whether blocks were given up since then: then the limit is too low for how the class goes up and down.
     gave_up: Cell<bool>,
-    /// The block on top at the end of the last period.
-    top: Cell<*mut Block>,
+    /// At the end of the last period: a block in the middle, and how many there were from it downwards.
+    mark: Cell<*mut Block>,
+    below: Cell<u16>,
 }
 
 /// Where among the bins of a heap that of a class is, in bytes: a page knows it, so that a free has nothing to multiply.
@@ -141,28 +142,41 @@ impl Bins {
         if all {
             size.limit.set(FIRST[class]);
         }
-        let first = bin.head.get();
-        if keep == 0 {
-            bin.set(ptr::null_mut(), size.limit.get(), 0);
-            return first;
-        }
-        let mut last = first;
-        // SAFETY: there are more than `keep` blocks, unused, each of which begins with its link.
-        let rest = unsafe {
-            for _ in 1..keep {
-                last = (*last).next;
-            }
-            core::mem::replace(&mut (*last).next, ptr::null_mut())
-        };
-        // Half of the limit is free again, as long as what is held is not more.
-        bin.set(first, size.limit.get() / 2, keep);
+        // SAFETY: there are more than `keep` blocks, or none is kept.
+        let rest = unsafe { bin.link(keep) }.replace(ptr::null_mut());
+        // After some were given up, there is room for half as many as at first.
+        bin.set(bin.head.get(), if all { size.limit.get() } else { size.limit.get() / 2 }, keep);
         rest
     }
 
-    /// Whether a bin was not used, or little, since the last call.
-    pub(crate) fn is_unused(&self, class: usize) -> bool {
-        let top = self.bins[class].head.get();
-        self.sizes[class].top.replace(top) == top && !top.is_null()
+    /// At the end of a period: takes out the blocks that nobody needed during it, and returns them as a list.
+    ///
+    /// These are those from the one down that was in the middle at the end of the last period, if that is still where it was. (It may have been
+    /// taken and put back to the same place; then the bin finds out again what it needs.)
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    pub(crate) unsafe fn end_period(&self, class: usize) -> *mut Block {
+        let (bin, size) = (&self.bins[class], &self.sizes[class]);
+        size.gave_up.set(false);
+        let (held, below) = (bin.count(), size.below.get());
+        let mut unneeded = ptr::null_mut();
+        if below > 0 && below <= held {
+            let keep = held - below;
+            // SAFETY: there are `held` blocks, unused, each of which begins with its link.
+            let link = unsafe { bin.link(keep) };
+            if link.get() == size.mark.get() {
+                unneeded = link.replace(ptr::null_mut());
+                size.limit.set((size.limit.get() / 2).max(FIRST[class]));
+                bin.set(bin.head.get(), size.limit.get(), keep);
+            }
+        }
+        let held = bin.count();
+        // SAFETY: as above.
+        size.mark.set(unsafe { bin.link(held / 2) }.get());
+        size.below.set(held - held / 2);
+        unneeded
     }
 
     /// Blocks in each bin, by class. Any thread may ask.
@@ -175,6 +189,20 @@ impl Bin {
     const fn new(class: usize) -> Bin {
         let limit = FIRST[class] as i32;
         Bin { head: Cell::new(ptr::null_mut()), room: AtomicI32::new(limit), full: AtomicI32::new(limit) }
+    }
+
+    /// The link behind the `number` newest blocks.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap, and there must be as many blocks.
+    unsafe fn link(&self, number: u16) -> &Cell<*mut Block> {
+        let mut link = &self.head;
+        for _ in 0..number {
+            // SAFETY: blocks of a bin are unused and begin with their link; a `Cell` is laid out as what is in it.
+            link = unsafe { Cell::from_mut(&mut (*link.get()).next) };
+        }
+        link
     }
 
     /// Makes `list`, of `count` blocks, what is in the bin, and lets it take `room` more.
@@ -193,7 +221,12 @@ impl Bin {
 
 impl Size {
     const fn new(class: usize) -> Size {
-        Size { limit: Cell::new(FIRST[class]), gave_up: Cell::new(false), top: Cell::new(ptr::null_mut()) }
+        Size {
+            limit: Cell::new(FIRST[class]),
+            gave_up: Cell::new(false),
+            mark: Cell::new(ptr::null_mut()),
+            below: Cell::new(0),
+        }
     }
 }
 
@@ -302,14 +335,49 @@ mod tests {
         assert_eq!(full, Some(FIRST[CLASS].into()));
     }
 
+    /// Ends a period and returns how many blocks nobody had needed.
+    fn end_period(bins: &Bins) -> usize {
+        let before = count(bins);
+        // SAFETY: the bins are the test's own.
+        let mut next = unsafe { bins.end_period(CLASS) };
+        let mut unneeded = 0;
+        while !next.is_null() {
+            unneeded += 1;
+            // SAFETY: blocks in a list begin with their link.
+            next = unsafe { (*next).next };
+        }
+        assert_eq!(count(bins), before - unneeded as u64);
+        unneeded
+    }
+
     #[test]
-    fn a_bin_with_the_same_block_on_top_is_unused() {
-        let (bins, blocks) = (Bins::new(), blocks(2));
-        assert!(!bins.is_unused(CLASS), "there is nothing to return");
-        push(&bins, blocks[0]);
-        assert!(!bins.is_unused(CLASS));
-        assert!(bins.is_unused(CLASS));
-        push(&bins, blocks[1]);
-        assert!(!bins.is_unused(CLASS));
+    fn what_nobody_needs_goes_by_halves() {
+        let (bins, blocks) = (Bins::new(), blocks(100));
+        assert_eq!(end_period(&bins), 0, "there is nothing");
+        blocks.iter().for_each(|block| _ = push(&bins, *block));
+        assert_eq!((0..4).map(|_| end_period(&bins)).collect::<Vec<_>>(), [0, 50, 25, 13]);
+        // What goes up and down on top keeps nothing below.
+        for (used, unneeded) in [(5, 6), (2, 3), (1, 2)] {
+            let top: Vec<_> = (0..used).map(|_| pop(&bins)).collect();
+            top.iter().for_each(|block| _ = push(&bins, *block));
+            assert_eq!(end_period(&bins), unneeded);
+        }
+        assert_eq!(count(&bins), 1);
+        while !pop(&bins).is_null() {}
+        assert_eq!(end_period(&bins), 0);
+    }
+
+    #[test]
+    fn what_was_needed_stays() {
+        let (bins, blocks) = (Bins::new(), blocks(100));
+        for _ in 0..5 {
+            blocks.iter().for_each(|block| _ = push(&bins, *block));
+            assert_eq!(end_period(&bins), 0);
+            (0..100).for_each(|_| assert!(!pop(&bins).is_null()));
+            // The same blocks in another order.
+            blocks.iter().rev().for_each(|block| _ = push(&bins, *block));
+            (0..100).for_each(|_| assert!(!pop(&bins).is_null()));
+            assert_eq!(end_period(&bins), 0);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What threads do to each other, counted by the allocator's own code: the feature `contention`.
 //!
-//! Every atomic operation of the crate passes through here, and so does every lock and every system call. A benchmark on a few cores
+//! Every atomic operation of the allocator passes through here (fences and the reference counts of handles aside), and so does every lock
+//! and every system call. A benchmark on a few cores
 //! cannot show how a program scales to many; what it does per request can be counted on any machine: a request that makes no
 //! read-modify-write, takes no lock, makes no system call and writes no cache line that another thread touches costs the same
 //! beside 63 others as alone.

@@ -167,25 +167,12 @@ impl<A: GlobalAlloc> Shockwave<A> {
         // SAFETY: by contract these are a layout's.
         let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
         // SAFETY: the block is the caller's.
-        if !unsafe { thread.dealloc_in_chunk(ptr, layout) } {
-            // SAFETY: passed on.
-            unsafe { Self::dealloc_by_address(ptr, size, align, this) }
+        if unsafe { thread.dealloc_in_chunk(ptr, layout) } {
+            return;
         }
-    }
-
-    /// [`Self::dealloc_entry`] of what is not in the chunk that the thread bumps through. Not inlined, so that the rest of that function is,
-    /// wherever the compiler sees it.
-    ///
-    /// # Safety
-    ///
-    /// As there.
-    #[inline]
-    unsafe fn dealloc_by_address(ptr: *mut u8, size: usize, align: usize, this: &Self) {
-        // SAFETY: by contract these are a layout's.
-        let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
         match space::locate(ptr) {
             // SAFETY: the block is the caller's and begins in the page of the header.
-            Some((header, block)) => unsafe { thread::current().dealloc(header, ptr, block, layout) },
+            Some((header, block)) => unsafe { thread.dealloc(header, ptr, block, layout) },
             // SAFETY: outside the reservation there are only blocks of the backing allocator.
             None => unsafe { Self::dealloc_backing(ptr, layout, this) },
         }

@@ -44,15 +44,16 @@ pub(crate) enum Kind {
 ///
 /// | fields | first line | second line |
 /// |---|---|---|
-/// | the owner (thread that has the heap, or the arena entered) | reads, seldom writes, takes | slab: inside the heap's gate; chunk: reads and writes |
-/// | a visitor of the heap ([`gate`](crate::gate)) | inside the gate | inside the gate |
+/// | the owner of a slab page: the thread that has the heap | reads `owner`, `kind`, `class`, `bin`, `block_size`; the rest inside the heap's gate | inside the gate |
+/// | a visitor of that heap ([`gate`](crate::gate)) | inside the gate | inside the gate |
+/// | the owner of a chunk: the thread that has the arena entered | reads, seldom writes | reads and writes |
 /// | any thread that frees one of its blocks | reads `owner`, `kind`, `class`, `block_size`; read-modify-writes `remote` | |
 /// | statistics | read the atomic fields | read |
 /// | nobody owns it (free run) | under the lock of the space | |
 ///
 /// What the owner of a chunk writes at each free is on a line of its own, because a thread that frees its blocks would wait for that line
-/// each time. The atomic fields but `remote` are written by the owner alone, with plain loads and stores (`Relaxed`); they are atomic only
-/// so that other threads may look.
+/// each time. The atomic fields but `remote` are written by one thread at a time, the owner or a visitor, with plain loads and stores
+/// (`Relaxed`); they are atomic only so that other threads may look.
 ///
 /// A slab page is *current* (its class takes blocks from it when its bin is empty), *listed* (in the list of its class, to become current),
 /// or neither: then it is full, or asleep, which means that less than an eighth of it is free. It would be full again after a few
@@ -121,8 +122,8 @@ pub(crate) struct Remote {
 #[repr(align(64))]
 struct Line;
 
-// SAFETY: the `Cell` fields are touched by the owner of the page only, or under the lock of the space or of the heap of
-// bigger blocks the page belongs to; pages change hands through those locks or the acquire and release operations of `remote`.
+// SAFETY: the `Cell` fields are touched by the owner of the page only, those of slab pages inside the gate of its heap, where a visitor
+// may, too; or under the lock of the space or of the heap of bigger blocks the page belongs to. Pages change hands through those locks or the acquire and release operations of `remote`.
 unsafe impl Sync for PageHeader {}
 
 const _: () = assert!(size_of::<PageHeader>() == 128 && offset_of!(PageHeader, free) == 64);

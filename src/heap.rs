@@ -193,34 +193,63 @@ impl Heap {
             return block;
         }
         let inside = self.gate.enter();
-        // SAFETY: the caller owns the heap and so all its pages, throughout.
+        // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            self.drain(&inside);
-            let mut page = &*self.current[class].get();
-            if page.free.get().is_null() && !page::carve(page) {
-                self.retire_current(class);
-                // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
-                page = match self.available[class].get().as_ref() {
-                    Some(page) => {
-                        self.unlink(page, class);
-                        page
-                    }
-                    None => {
-                        let Some(page) = self.take_page() else { return ptr::null_mut() };
-                        page::init(page, class, self.address());
-                        page
-                    }
-                };
-                page.current.store(1, Ordering::Relaxed);
-                page.seen.set(0);
-                self.current[class].set(page);
-                if page.free.get().is_null() && !page::carve(page) {
-                    crate::invariant::fatal("a page that is not full has no block");
-                }
-            }
+            let Some(page) = self.page_with_blocks(&inside, class) else { return ptr::null_mut() };
             let (first, count) = page::take(page);
             self.bins.fill(class, (*first).next, count - 1);
             first.cast()
+        }
+    }
+
+    /// Takes a block of `class` and leaves the bin as it is. As [`Heap::alloc_slow`] otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    pub(crate) unsafe fn alloc_one(&self, class: usize) -> *mut u8 {
+        let inside = self.gate.enter();
+        // SAFETY: as in `alloc_slow`.
+        unsafe {
+            self.page_with_blocks(&inside, class).map_or(ptr::null_mut(), |page| page::take_one(page).cast())
+        }
+    }
+
+    /// The current page of `class`, or the next one, with blocks in its free list. `None` when there is no memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    unsafe fn page_with_blocks(&self, inside: &Inside, class: usize) -> Option<&'static PageHeader> {
+        // SAFETY: the caller owns the heap and so all its pages, throughout.
+        unsafe {
+            self.drain(inside);
+            let page: &'static PageHeader = &*self.current[class].get();
+            // A visitor that saw as many live blocks before has not seen these.
+            if !page.free.get().is_null() || page::carve(page) {
+                page.seen.set(0);
+                return Some(page);
+            }
+            self.retire_current(class);
+            // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
+            let page = match self.available[class].get().as_ref() {
+                Some(page) => {
+                    self.unlink(page, class);
+                    page
+                }
+                None => {
+                    let page = self.take_page()?;
+                    page::init(page, class, self.address());
+                    page
+                }
+            };
+            page.current.store(1, Ordering::Relaxed);
+            page.seen.set(0);
+            self.current[class].set(page);
+            if page.free.get().is_null() && !page::carve(page) {
+                crate::invariant::fatal("a page that is not full has no block");
+            }
+            Some(page)
         }
     }
 
@@ -241,23 +270,24 @@ impl Heap {
     /// # Safety
     ///
     /// The caller must own the heap.
-    #[cold]
-    #[inline(never)]
     pub(crate) unsafe fn overflow(&self, page: &PageHeader) {
         let inside = self.gate.enter();
         // SAFETY: passed on.
-        unsafe { self.give_up(&inside, page::class(page), false) };
+        unsafe {
+            let class = page::class(page);
+            self.put_back(&inside, class, self.bins.give_up(class, false));
+        }
     }
 
-    /// Returns blocks of a bin to their pages: the older ones, or all.
+    /// Returns a list of blocks of a class to their pages.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap.
-    unsafe fn give_up(&self, _inside: &Inside, class: usize, all: bool) {
+    /// The caller must own the heap, and have the blocks from the bin of the class.
+    unsafe fn put_back(&self, _inside: &Inside, class: usize, list: *mut Block) {
         // SAFETY: the caller owns the heap. Blocks of a bin are unused, begin with their link, and lie in pages of the heap.
         unsafe {
-            let mut next = self.bins.give_up(class, all);
+            let mut next = list;
             while !next.is_null() {
                 let block = next;
                 next = (*block).next;
@@ -270,7 +300,7 @@ impl Heap {
         }
     }
 
-    /// Returns what is in bins that nobody used during a period, if `period`, a count, says that one has ended.
+    /// Returns what bins have that was not used during a period, if `period`, a count, says that one has ended.
     ///
     /// # Safety
     ///
@@ -290,10 +320,8 @@ impl Heap {
     unsafe fn give_up_unused(&self) {
         let inside = self.gate.enter();
         for class in 0..CLASSES {
-            if self.bins.is_unused(class) {
-                // SAFETY: passed on.
-                unsafe { self.give_up(&inside, class, true) };
-            }
+            // SAFETY: passed on.
+            unsafe { self.put_back(&inside, class, self.bins.end_period(class)) };
         }
     }
 
@@ -550,7 +578,7 @@ impl Heap {
         for class in 0..CLASSES {
             // SAFETY: as above; a kept page is a header of this heap.
             unsafe {
-                self.give_up(&inside, class, true);
+                self.put_back(&inside, class, self.bins.give_up(class, true));
                 self.retire_current(class);
                 self.give_empty(class);
             }

@@ -90,18 +90,19 @@ fn slot(header: &PageHeader, block: *const u8) -> &Cell<u64> {
 }
 
 /// Allocates a block, from the thread's cache or else from a heap: `preferred` is the one to try first. Null when there is no
-/// memory. `moves` says that the block is for contents that outgrew another one.
-pub(crate) fn alloc(layout: Layout, moves: bool, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
+/// memory. `grows` says that the block is for contents that outgrew another one.
+pub(crate) fn alloc(layout: Layout, grows: bool, cache: Option<&Cache>, preferred: usize) -> *mut u8 {
     debug_assert!(layout.size() > SMALL_MAX && layout.size() <= MID_MAX);
     let class = class_of(layout.size());
-    let cached = cache.and_then(|cache| if moves { cache.take_to_grow(class) } else { cache.take(class) });
+    let cached = cache
+        .and_then(|cache| if grows { cache.take_to_grow(class, layout.size()) } else { cache.take(class) });
     let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, preferred), class));
     let Some(header) = space::header_of(block) else {
         // What the thread keeps may be what is missing.
         return match cache.filter(|cache| !cache.is_empty()) {
             Some(kept) => {
                 clear(kept);
-                alloc(layout, moves, cache, preferred)
+                alloc(layout, grows, cache, preferred)
             }
             None => ptr::null_mut(),
         };

@@ -53,7 +53,7 @@ impl Outbox {
 
     /// Adds a freed block of `page` to the chain of that page, if there is one: then it is a slab page of another heap and keeps its
     /// use, which nobody needs to look up. Returns whether there is. `link` and `block` are as in
-    /// [`page::push`](crate::page::push).
+    /// [`Bins::push`](crate::bins::Bins::push).
     ///
     /// # Safety
     ///

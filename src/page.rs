@@ -81,6 +81,22 @@ pub(crate) unsafe fn take(page: &PageHeader) -> (*mut Block, u16) {
     (page.free.replace(ptr::null_mut()), count)
 }
 
+/// Takes one block from the free list, or null.
+///
+/// # Safety
+///
+/// The caller must own the page.
+pub(crate) unsafe fn take_one(page: &PageHeader) -> *mut Block {
+    let first = page.free.get();
+    if !first.is_null() {
+        // SAFETY: blocks in the free list are inside the page, unused, and begin with their link.
+        page.free.set(unsafe { (*first).next });
+        page.free_count.set(page.free_count.get() - 1);
+        page.set_used(page.used() + 1);
+    }
+    first
+}
+
 /// The pointer through which a freed block's link is written: the reservation's, `block`.
 ///
 /// For Miri a freed block is still the program's while `dealloc` runs, and a `Box` may still count as borrowed in the function

@@ -56,7 +56,8 @@ pub struct Scavenger {
 }
 
 /// Starts a thread, `shockwave-scav`, that returns unneeded memory to the OS also when the program does nothing: free pages, spare
-/// and empty pages of every thread, asleep or not, and whole OS pages inside slab pages of which few blocks are alive.
+/// and empty pages of every thread, asleep or not, and whole OS pages inside slab pages of which few blocks are alive. Out of its reach
+/// are only the few free blocks of each size that a sleeping thread has ready for its next allocations.
 ///
 /// Without it threads do the same by the way, a little at a time, when they end arenas or need pages. What is not needed for
 /// [`ScavengerConfig::decay`] goes back. While there is nothing to return the looks become rarer, up to

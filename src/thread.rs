@@ -14,7 +14,7 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr;
 
-use self::elsewhere::{dealloc_slow, fits_block, resize_elsewhere};
+use self::elsewhere::{dealloc_slow, fits_block, overflow, resize_elsewhere};
 use self::layout_check::check_layout;
 use crate::chunk::{self, Arena};
 use crate::config::Mode;
@@ -225,13 +225,18 @@ impl Thread {
         (self.alloc_small_outside(extent), false)
     }
 
-    /// Allocates a block outside the arena that is entered, if any, for contents that move there. As [`Thread::alloc_slow`] otherwise.
-    pub(crate) fn alloc_outside(&self, layout: Layout) -> *mut u8 {
+    /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes. As
+    /// [`Thread::alloc_slow`] otherwise.
+    fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {
         if startup::mode() == Mode::Standard {
             return ptr::null_mut();
         }
         let extent = size_class::extent(layout.size(), layout.align());
-        if extent >= SMALL_MAX { self.alloc_big(layout, true).0 } else { self.alloc_small_outside(extent) }
+        if extent >= SMALL_MAX {
+            self.alloc_big(layout, layout.size() > old_size).0
+        } else {
+            self.alloc_small_outside(extent)
+        }
     }
 
     fn alloc_small_outside(&self, extent: usize) -> *mut u8 {
@@ -253,7 +258,7 @@ impl Thread {
         let Some(heap) = heap::adopt() else { return ptr::null_mut() };
         // SAFETY: the heap is this thread's until it is abandoned.
         unsafe {
-            let block = heap.alloc_slow(class);
+            let block = heap.alloc_one(class);
             heap.release_unused();
             heap.abandon();
             block
@@ -313,13 +318,13 @@ impl Thread {
         block
     }
 
-    /// `moves` says that the block is for contents that outgrew another one.
-    fn alloc_big(&self, layout: Layout, moves: bool) -> (*mut u8, bool) {
+    /// `grows` says that the block is for contents that outgrew another one.
+    fn alloc_big(&self, layout: Layout, grows: bool) -> (*mut u8, bool) {
         let (size, align) = (layout.size(), layout.align());
         let allocated = if size > SMALL_MAX && size <= mid::MID_MAX && align <= mid::MID_ALIGN_MAX {
             let heap = self.attach();
             let _inside = heap.map(Heap::go_inside);
-            (mid::alloc(layout, moves, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
+            (mid::alloc(layout, grows, heap.map(|heap| &heap.mid), heap.map_or(0, |heap| heap.index)), false)
         } else if aligned::serves(size, align) {
             (aligned::alloc(layout), false)
         } else if size != 0 {
@@ -387,7 +392,7 @@ impl Thread {
             // SAFETY: the heap that owns the page is this thread's.
             unsafe {
                 if (*self.heap.get()).free(header, link, block) {
-                    (*self.heap.get()).overflow(header);
+                    overflow(&*self.heap.get(), header);
                 }
             }
         } else if owner == self.arena.get() {
@@ -512,7 +517,7 @@ impl Thread {
         old_size: usize,
         layout: Layout,
     ) -> *mut u8 {
-        let Some(arena) = self.entered_arena() else { return self.alloc_outside(layout) };
+        let Some(arena) = self.entered_arena() else { return self.alloc_outside(old_size, layout) };
         let in_arena = header.owner.load(Ordering::Relaxed) == arena.address() && !arena.is_inherited(ptr);
         if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             return match self.alloc(layout.size(), layout.align()) {
@@ -521,7 +526,7 @@ impl Thread {
             };
         }
         if arena.is_plain() {
-            self.alloc_outside(layout)
+            self.alloc_outside(old_size, layout)
         } else {
             self.alloc_for_other_move(arena, in_arena, old_size, layout)
         }
@@ -545,7 +550,7 @@ impl Thread {
             let given_back = if in_arena { 0 } else { old_size };
             self.count_for_limit(arena, layout.size().saturating_sub(given_back));
         }
-        self.alloc_outside(layout)
+        self.alloc_outside(old_size, layout)
     }
 
     // ---- beginning and end --------------------------------------------------------------------------------------

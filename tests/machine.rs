@@ -181,7 +181,7 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
         if round % 30 == 0 {
             burst(2 << 20, round * 10, &mut kept);
         }
-        // This thread's heap has many cold pages, which take a visitor some time.
+        // This thread's heap has many pages with holes, which take a visitor some time.
         let blocks: Vec<_> = (0..3000).map(|number| black_box(vec![number as u8; 2000])).collect();
         let few: Vec<_> = blocks.into_iter().enumerate().filter(|(index, _)| index % 32 == 0).collect();
         std::thread::sleep(Duration::from_micros(1000 + random.below(3000) as u64));

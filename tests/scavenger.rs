@@ -180,7 +180,7 @@ fn visits_disturb_nobody() {
                 let mut random = Rng(thread as u64);
                 let mut mine: Vec<Survivor> = Vec::new();
                 for turn in 0.. {
-                    // Waves: many blocks, then few, so that pages become cold and are filled again.
+                    // Waves: many blocks, then few, so that pages get holes and are filled again.
                     let most = if (turn / 2000_usize).is_multiple_of(2) { 4000 } else { 150 };
                     let number = random.below(1 << 20);
                     // Of few big blocks to a page many may live while whole OS pages are free.

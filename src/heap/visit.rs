@@ -67,6 +67,14 @@ impl Heap {
 
     /// Returns spare pages and empty ones to the space: those that were there at the last visit, or all.
     fn return_pages(&self, all: bool, progress: &mut Progress) {
+        for class in 0..CLASSES {
+            // SAFETY: current pages are never null; inside the gate pages are the visitor's.
+            unsafe {
+                if (*self.current[class].get()).used() == 0 {
+                    self.retire_current(class);
+                }
+            }
+        }
         let count = self.spare_count.get();
         let kept = if all { 0 } else { count - self.spare_low.get().min(count) };
         if count > kept {
@@ -82,12 +90,6 @@ impl Heap {
         progress.more |= !self.mid.is_empty();
         let mut list: *const PageHeader = ptr::null();
         for class in 0..CLASSES {
-            // SAFETY: current pages are never null; inside the gate pages are the visitor's.
-            unsafe {
-                if (*self.current[class].get()).used() == 0 {
-                    self.retire_current(class);
-                }
-            }
             let mut next = self.available[class].get();
             // SAFETY: list members are headers of pages of this heap.
             while let Some(page) = unsafe { next.as_ref() } {
@@ -118,12 +120,12 @@ impl Heap {
             // SAFETY: these are headers of pages of this heap, or the empty page, which is full.
             let (current, mut next) =
                 unsafe { (self.current[class].get().as_ref(), self.available[class].get().as_ref()) };
-            if let Some(page) = current {
-                purge_holes(page, thorough, progress);
-            }
-            while let Some(page) = next {
+            for page in current.into_iter().chain(core::iter::from_fn(|| {
+                let page = next?;
                 // SAFETY: as above.
                 next = unsafe { page.next.get().as_ref() };
+                Some(page)
+            })) {
                 if purge_holes(page, thorough, progress) && visit.is_some_and(Visit::is_awaited) {
                     progress.leave_rest();
                     return;

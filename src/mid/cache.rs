@@ -8,6 +8,7 @@ use core::ptr;
 
 use super::classes::{CLASSES, size_of_class};
 use crate::stats::Counter;
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Blocks of one class that are kept, at most.
 const DEPTH: usize = 15;
@@ -20,11 +21,13 @@ const KEPT_SHARE: usize = 2;
 /// more.
 const ABOVE: u32 = 3;
 
-/// Room that live blocks may have beyond what was asked for, in bytes, and the share of the live bytes besides: up to that, contents
-/// that outgrew another block, and will again, mostly, get whatever has room for more. The buffer of the request before has, and growing
-/// inside a block takes no lock.
-const SLACK_MIN: usize = 512 << 10;
-const SLACK_SHARE: usize = 4;
+/// Room that live blocks of a thread may have beyond what was asked for, in bytes: up to that, contents that outgrew another block, and will
+/// again, mostly, get whatever has room for more. The buffer of the request before has, and growing inside a block takes no lock.
+const SLACK_MAX: usize = 1 << 20;
+
+/// Room beyond what was asked for in blocks that other threads freed than those that allocated them: those have it in their count until
+/// they learn of it.
+static FREED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
 
 /// Blocks taken in before the cache looks which of its blocks were not needed meanwhile.
 const TURNS: u32 = 512;
@@ -117,15 +120,42 @@ impl Cache {
         self.take_from(self.nonempty.get(), class, ABOVE)
     }
 
-    /// [`Cache::take`] for contents that outgrew another block.
-    pub(super) fn take_to_grow(&self, class: usize) -> Option<(*mut u8, usize)> {
-        let slack = (self.live_room.get().wrapping_sub(self.live_bytes.get()) as i64).max(0) as usize;
-        if slack > SLACK_MIN + self.live() / SLACK_SHARE {
-            return self.take(class);
-        }
+    /// [`Cache::take`] for `size` bytes of contents that outgrew another block.
+    pub(super) fn take_to_grow(&self, class: usize, size: usize) -> Option<(*mut u8, usize)> {
         let roomy = self.nonempty.get() & !self.outgrown.get();
-        self.take_from(roomy, class, CLASSES as u32)
-            .or_else(|| self.take_from(self.nonempty.get(), class, CLASSES as u32))
+        let fits = |classes: u64| {
+            let above = (classes >> class).trailing_zeros();
+            let room = size_of_class((class + above as usize).min(CLASSES - 1));
+            above < u64::BITS && self.slack() + room - size <= SLACK_MAX
+        };
+        if fits(roomy) {
+            return self.take_from(roomy, class, CLASSES as u32);
+        }
+        let most = if fits(self.nonempty.get()) { CLASSES as u32 } else { ABOVE };
+        self.take_from(self.nonempty.get(), class, most)
+    }
+
+    /// Room of the thread's live blocks beyond what was asked for, or 0 if it has freed more of that than it allocated.
+    fn slack(&self) -> usize {
+        (self.live_room.get().wrapping_sub(self.live_bytes.get()) as i64).max(0) as usize
+    }
+
+    /// Settles with other threads what room they have freed of each other's blocks.
+    fn settle_slack(&self) {
+        let slack = self.live_room.get().wrapping_sub(self.live_bytes.get()) as i64;
+        if slack < 0 {
+            FREED_ELSEWHERE.fetch_add(slack.unsigned_abs() as usize, Ordering::Relaxed);
+            self.live_room.add(slack.unsigned_abs());
+        } else if slack > 0 && FREED_ELSEWHERE.load(Ordering::Relaxed) > 0 {
+            let mut mine = 0;
+            let take = |freed: usize| {
+                mine = freed.min(slack as usize);
+                Some(freed - mine)
+            };
+            // Never refused.
+            let _ = FREED_ELSEWHERE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+            self.live_room.add((mine as u64).wrapping_neg());
+        }
     }
 
     /// Notes that contents outgrew a block of `class`.
@@ -205,6 +235,7 @@ impl Cache {
         self.turns.set(0);
         if all {
             self.outgrown.set(0);
+            self.settle_slack();
         }
     }
 
@@ -267,30 +298,47 @@ mod tests {
     fn what_grows_takes_a_block_with_more_room() {
         let cache = Cache::new();
         let (small, big) = (1, 1 + ABOVE as usize + 1);
+        let take = |class: usize| cache.take_to_grow(class, size_of_class(class));
         cache.put(block(1), big, refuse);
         assert_eq!(cache.take(small), None);
-        assert_eq!(cache.take_to_grow(big + 1), None);
-        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
+        assert_eq!(take(big + 1), None);
+        assert_eq!(take(small), Some((block(1), big)));
         // One that is too small again is the second choice.
         cache.put(block(1), big, refuse);
         cache.put(block(2), small, refuse);
         cache.outgrew(small);
-        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
-        assert_eq!(cache.take_to_grow(small), Some((block(2), small)));
+        assert_eq!(take(small), Some((block(1), big)));
+        assert_eq!(take(small), Some((block(2), small)));
         cache.decay(false, &mut refuse);
         assert_ne!(cache.outgrown.get(), 0);
         cache.decay(true, &mut refuse);
         assert_eq!(cache.outgrown.get(), 0);
-        // Up to a bound.
-        cache.put(block(1), big, refuse);
-        cache.live_room.add(SLACK_MIN as u64 + 1);
-        assert_eq!(cache.take_to_grow(small), None);
-        cache.live_bytes.add(4);
-        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
-        // The room of blocks that other threads allocated.
-        cache.put(block(1), big, refuse);
-        cache.live_room.add((SLACK_MIN as u64 + 100).wrapping_neg());
-        assert_eq!(cache.take_to_grow(small), Some((block(1), big)));
+    }
+
+    #[test]
+    fn the_room_of_what_grows_is_bounded_and_settled_between_threads() {
+        let (one, other) = (Cache::new(), Cache::new());
+        let (small, big) = (1, CLASSES - 1);
+        let more = size_of_class(big) - size_of_class(small);
+        let take = |cache: &Cache| cache.take_to_grow(small, size_of_class(small));
+        // So that it may keep some.
+        one.live_bytes.add(64 << 20);
+        one.live_room.add((64 << 20) + (SLACK_MAX - more + 1) as u64);
+        one.put(block(1), big, refuse);
+        assert_eq!(take(&one), None);
+        // What fits nearly is taken in any case.
+        one.put(block(2), small + ABOVE as usize, refuse);
+        assert_eq!(take(&one), Some((block(2), small + ABOVE as usize)));
+        // Another thread frees a block of this one's with that room.
+        other.live_room.add((SLACK_MAX as u64).wrapping_neg());
+        assert_eq!(one.slack(), SLACK_MAX - more + 1);
+        other.decay(true, &mut refuse);
+        one.decay(true, &mut |_| {});
+        assert_eq!((one.slack(), other.slack()), (0, 0));
+        // No more than was this one's.
+        assert_eq!(FREED_ELSEWHERE.load(Ordering::Relaxed), more - 1);
+        one.put(block(3), big, refuse);
+        assert_eq!(take(&one), Some((block(3), big)));
     }
 
     #[test]

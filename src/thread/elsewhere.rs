@@ -1,4 +1,5 @@
-//! Frees and reallocations of blocks that are neither of the thread's own hot pages nor of the arena it has entered.
+//! Frees and reallocations of blocks that are neither of the thread's own pages nor of the arena it has entered, and what a free does
+//! when a bin has too many blocks.
 
 use core::alloc::Layout;
 use core::ptr;
@@ -11,7 +12,22 @@ use crate::heap::Heap;
 use crate::outbox;
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::Ordering;
-use crate::{aligned, escape, invariant, large, mid, page, space};
+use crate::{aligned, escape, invariant, large, mid, page, scavenge, space};
+
+/// What is left to do when a free has put more into a bin than it may hold, for a block of the page of `header`.
+///
+/// # Safety
+///
+/// The page must belong to the heap, and the heap to this thread.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn overflow(heap: &Heap, header: &PageHeader) {
+    // SAFETY: passed on.
+    unsafe { heap.overflow(header) };
+    if heap.turn() {
+        scavenge::by_the_way(Some(heap));
+    }
+}
 
 /// # Safety
 ///
@@ -161,11 +177,13 @@ pub(super) unsafe fn resize_elsewhere(
             ptr
         }
         Kind::Mid if new_size > SMALL_MAX && new_size <= mid::MID_MAX => {
-            let cache = current().attached().map(|heap| &heap.mid);
+            let heap = current().attached();
+            let inside = heap.map(Heap::go_inside);
             // SAFETY: passed on.
-            if !unsafe { mid::resize(header, ptr, new_size, cache) } {
+            if !unsafe { mid::resize(header, ptr, new_size, heap.map(|heap| &heap.mid)) } {
                 return ptr::null_mut();
             }
+            drop(inside);
             current().bypassed_resized(layout.size(), new_size);
             ptr
         }
