@@ -185,6 +185,13 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// As [`GlobalAlloc::alloc`].
     #[cold]
     unsafe fn alloc_slow(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
+        if let Some(block) = thread::current().alloc_pretenured(layout.size(), layout.align()) {
+            if zeroed {
+                // SAFETY: the block has at least this size.
+                unsafe { block.write_bytes(0, layout.size()) };
+            }
+            return block;
+        }
         // SAFETY: passed on.
         unsafe {
             if !thread::current().has_cursor() && startup::mode() == Mode::Standard {

@@ -225,6 +225,26 @@ impl Thread {
         (self.alloc_small_outside(extent), false)
     }
 
+    /// Allocates a block of a size that arenas leave to the slab, where the thread bumps through a chunk and its bin has one: the
+    /// shortest way for what [`Thread::alloc`] refuses because of its size.
+    #[inline]
+    pub(crate) fn alloc_pretenured(&self, size: usize, align: usize) -> Option<*mut u8> {
+        if self.bump.get() == 0 || size > STEP_MAX || !self.tenure().is_outside(size) {
+            return None;
+        }
+        let class = startup::route(size_class::extent(size, align))?;
+        // SAFETY: the heap is the thread's own or the empty one.
+        let block = unsafe { (*self.heap.get()).alloc(class) };
+        if block.is_null() {
+            return None;
+        }
+        // There is one, and it is not diverted, or the thread would not bump.
+        if let Some(arena) = self.entered_arena() {
+            arena.count_outside(size);
+        }
+        Some(block)
+    }
+
     /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes. As
     /// [`Thread::alloc_slow`] otherwise.
     fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {
