@@ -106,6 +106,8 @@ pub(crate) struct Arena {
     /// More bytes than this, and it is over its limit.
     pub limit: Cell<u64>,
     diverted: Cell<Diverted>,
+    /// Which of what a heap has learned holds for it.
+    pub kind: Cell<u8>,
     /// Whether freed blocks are overwritten with zeros.
     wiping: Cell<bool>,
     /// Counts by size if the arena is tracked; else null.

@@ -33,7 +33,8 @@ pub trait ArenaFutureExt: Future + Sized {
     /// # });
     /// ```
     fn in_request_arena(self) -> InArena<Self> {
-        self.in_arena(RequestArena::new())
+        let arena = RequestArena::builder().kind_of_type_of(&self).build();
+        self.in_arena(arena)
     }
 
     /// Runs the future in an arena: a [`RequestArena`], which the future then owns, or an [`ArenaHandle`], which it shares with

@@ -20,7 +20,7 @@ use crate::size_class::CLASSES;
 use crate::space;
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
-use crate::tenure::Tenure;
+use crate::tenure::{KINDS, Tenure};
 
 /// Empty pages a heap keeps: 2 MiB. Above that half of them go back to the space.
 const SPARES_MAX: usize = 32;
@@ -38,8 +38,8 @@ const TURNS: u32 = 32;
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
-    /// Which sizes its thread's arenas leave to the slab. First, because allocating in an arena reads it.
-    pub(crate) tenure: Tenure,
+    /// Which sizes its thread's arenas leave to the slab, by their kind.
+    tenures: [Tenure; KINDS],
     /// Free blocks of each class for the fast path.
     bins: Bins,
     /// Which period has ended when it was last looked through the bins.
@@ -135,7 +135,7 @@ pub(crate) fn adopt() -> Option<&'static Heap> {
 impl Heap {
     const fn new(index: usize) -> Heap {
         Heap {
-            tenure: Tenure::new(),
+            tenures: [const { Tenure::new() }; KINDS],
             bins: Bins::new(),
             period: Cell::new(0),
             current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
@@ -161,6 +161,12 @@ impl Heap {
     #[inline]
     pub(crate) fn address(&self) -> usize {
         ptr::from_ref(self).addr()
+    }
+
+    /// What it knows of arenas of a kind. Only for the owner, unless it is the empty heap.
+    #[inline]
+    pub(crate) const fn tenure(&self, kind: u8) -> &Tenure {
+        &self.tenures[kind as usize % KINDS]
     }
 
     /// Whether this is the heap of threads that have none.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
+use core::hash::{Hash, Hasher};
 use core::ptr;
 
 /// Blocks of an arena begin and end at multiples of this many bytes.
@@ -63,7 +64,7 @@ const _: () = assert!(index(STEP_MAX + 1) == STEP_MAX / GRANULE + 1);
 const _: () = assert!(index(16 << 10) == SIZES - 1);
 const _: () = assert!(STEP_MAX < OUTSIDE as usize);
 
-/// What a heap has learned. Belongs to the heap's owner.
+/// What a heap has learned of one kind of arenas. Belongs to the heap's owner.
 pub(crate) struct Tenure {
     /// Rounded size in bytes by granules, or [`OUTSIDE`].
     steps: [Cell<u16>; STEP_MAX / GRANULE + 1],
@@ -86,6 +87,41 @@ pub(crate) struct Tenure {
     /// there still are.
     penalty: Cell<u32>,
     diverted: Cell<u32>,
+}
+
+/// Kinds of arenas that are told apart: what one kind of request leaves behind says little about another.
+pub(crate) const KINDS: usize = 16;
+
+/// The number, below [`KINDS`], of the kind of arenas that have this key.
+#[inline]
+pub(crate) const fn kind_of(key: u64) -> u8 {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - KINDS.trailing_zeros())) as u8
+}
+
+/// The kind of arenas that are opened for this value: that of its type, which for a closure is its place in the program.
+#[inline]
+pub(crate) fn kind_of_type_of<T>(_: &T) -> u8 {
+    /// The words that are hashed, which are a hash already.
+    struct Words(u64);
+
+    impl Hasher for Words {
+        fn write_u64(&mut self, word: u64) {
+            self.0 ^= word;
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    let mut words = Words(0);
+    typeid::of::<T>().hash(&mut words);
+    kind_of(words.finish())
 }
 
 /// How an arena begins.

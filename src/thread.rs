@@ -60,6 +60,8 @@ pub(crate) struct Thread {
     /// The heap that the fast path allocates from: [`EMPTY_HEAP`] before there is one, after it was given up, and while an
     /// arena is entered, so that what does not fit the chunk comes to the slow path.
     alloc_heap: Cell<*const Heap>,
+    /// What the thread's heap knows of arenas of the kind that was entered last.
+    tenure: Cell<*const Tenure>,
     /// The thread's heap; frees of its blocks are local. [`EMPTY_HEAP`] owns nothing.
     heap: Cell<*const Heap>,
     /// Address of the arena record that is entered, perhaps with [`WATCHED`], or [`NO_ARENA`].
@@ -134,6 +136,7 @@ impl Thread {
     const fn new() -> Thread {
         Thread {
             alloc_heap: Cell::new(&raw const EMPTY_HEAP),
+            tenure: Cell::new(EMPTY_HEAP.tenure(0)),
             heap: Cell::new(&raw const EMPTY_HEAP),
             arena: Cell::new(NO_ARENA),
             bump: Cell::new(0),
@@ -170,11 +173,11 @@ impl Thread {
         (!block.is_null()).then_some(block)
     }
 
-    /// What the thread's heap knows about sizes.
+    /// What the thread's heap knows about sizes in arenas of the kind that is entered.
     #[inline]
     fn tenure(&self) -> &'static Tenure {
-        // SAFETY: never null; heaps live for ever.
-        unsafe { &(*self.heap.get()).tenure }
+        // SAFETY: never null; it is part of a heap, and those live for ever.
+        unsafe { &*self.tenure.get() }
     }
 
     /// Allocates any small block from the arena's current chunk, or null.

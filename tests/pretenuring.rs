@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::sync::{Mutex, MutexGuard};
 
 use common::of_mapping;
-use shockwave_alloc::{RequestArena, Shockwave, Stats, current_arena_stats, stats, with_request_arena};
+use shockwave_alloc::{
+    ArenaFutureExt, RequestArena, Shockwave, Stats, current_arena_stats, stats, with_request_arena,
+};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -179,17 +181,20 @@ fn survivors_of_random_sizes_and_lifetimes_stay_within_bounds() {
 fn a_size_that_no_longer_escapes_comes_back_into_the_arena() {
     std::thread::spawn(|| {
         let (_alone, _) = alone();
-        let in_arena = || {
+        let mut kept = Vec::new();
+        let mut request = |keeps: bool| {
             with_request_arena(|| {
                 let block = black_box(block(1, 104));
                 let stats = current_arena_stats().expect("entered");
-                drop(block);
+                if keeps {
+                    kept.push(block);
+                }
                 stats.pretenured_blocks == 0
             })
         };
-        let kept: Vec<Box<[u8]>> = (0..1000).map(|number| request(number, 104)).collect();
+        (0..1000).for_each(|_| _ = request(true));
+        let mut in_arena = || request(false);
         assert!(!in_arena(), "a size that always escapes stays outside");
-        drop(kept);
         let back = (0..100_000).position(|_| in_arena());
         assert!(back.is_some_and(|rounds| rounds > 0), "{back:?}");
         let share = (0..1000).filter(|_| in_arena()).count();
@@ -249,4 +254,50 @@ fn an_arena_that_allocates_without_end_is_not_tracked_for_ever() {
     })
     .join()
     .expect("the requests");
+}
+
+#[test]
+fn what_one_kind_of_request_leaves_says_nothing_about_another() {
+    let (_alone, _) = alone();
+    /// Two blocks of one size, and how many of them were placed in the slab.
+    fn two_blocks() -> (Box<[u8]>, u64) {
+        let (scratch, kept) = (block(1, 104), block(2, 104));
+        drop(black_box(scratch));
+        (kept, current_arena_stats().unwrap().pretenured_blocks)
+    }
+    // By key, by closure, by future.
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let mut poll =
+        |future: std::pin::Pin<&mut dyn Future<Output = (Box<[u8]>, u64)>>| match future.poll(context) {
+            std::task::Poll::Ready(result) => result,
+            std::task::Poll::Pending => panic!("nothing is waited for"),
+        };
+    for way in 0..3 {
+        let (mut kept, mut outside, mut others) = (Vec::new(), 0, 0);
+        for _ in 0..2000 {
+            // This kind keeps a block, the other one none.
+            let (block, placed) = match way {
+                0 => RequestArena::builder().kind(1).build().run(two_blocks),
+                1 => with_request_arena(|| two_blocks()),
+                _ => poll(std::pin::pin!(async { two_blocks() }.in_request_arena())),
+            };
+            kept.push(block);
+            outside += placed;
+            others += match way {
+                0 => RequestArena::builder().kind(2).build().run(|| two_blocks().1),
+                1 => with_request_arena(|| two_blocks().1),
+                _ => {
+                    let future = async {
+                        let (block, placed) = two_blocks();
+                        drop(block);
+                        (Box::from([]), placed)
+                    };
+                    poll(std::pin::pin!(future.in_request_arena())).1
+                }
+            };
+        }
+        kept.iter().for_each(|block| verify(2, block));
+        assert!(outside > 2000, "{outside} of 4000 blocks were placed in the slab ({way})");
+        assert_eq!(others, 0, "{way}");
+    }
 }

@@ -103,7 +103,8 @@ impl Arena {
 
     /// Makes a record that was closed that of a new handle.
     #[inline]
-    pub(crate) fn renew(&self, limit: u64, wiping: bool) {
+    pub(crate) fn renew(&self, kind: u8, limit: u64, wiping: bool) {
+        self.kind.set(kind);
         self.allocs.set(0);
         self.past_allocs.set(0);
         if limit != u64::MAX || wiping || !self.plain.get() {

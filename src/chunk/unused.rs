@@ -112,6 +112,7 @@ pub(crate) fn new_record() -> Option<&'static Arena> {
         past_bytes: Cell::new((0, 0)),
         limit: Cell::new(u64::MAX),
         diverted: Cell::new(Diverted::No),
+        kind: Cell::new(0),
         wiping: Cell::new(false),
         tracker: Cell::new(ptr::null()),
         recorder: Cell::new(None),

@@ -64,6 +64,17 @@ macro_rules! integer {
                     ReadModifyWrite fetch_or(value: $value, order: Ordering) -> $value;
                     ReadModifyWrite fetch_max(value: $value, order: Ordering) -> $value;
                 }
+
+                #[inline]
+                pub(crate) fn fetch_update(
+                    &self,
+                    order: Ordering,
+                    failed: Ordering,
+                    update: impl FnMut($value) -> Option<$value>,
+                ) -> Result<$value, $value> {
+                    note(core::ptr::from_ref(self).cast(), Access::ReadModifyWrite);
+                    self.0.fetch_update(order, failed, update)
+                }
             }
         )*
     };

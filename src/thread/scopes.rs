@@ -42,12 +42,12 @@ impl Thread {
         Entered { index, serial }
     }
 
-    /// Opens an arena and enters it. `None` if there is none, and the scope has no effect.
-    pub(crate) fn open(&self) -> Option<Opened> {
+    /// Opens an arena of a kind and enters it. `None` if there is none, and the scope has no effect.
+    pub(crate) fn open(&self, kind: u8) -> Option<Opened> {
         if startup::mode() != Mode::Arena || self.depth.get() >= DEPTH_MAX {
             return None;
         }
-        let arena = self.new_arena(u64::MAX, false, false)?;
+        let arena = self.new_arena(kind, u64::MAX, false, false)?;
         Some(Opened { arena, entered: self.push_frame(Some(arena)) })
     }
 
@@ -149,10 +149,16 @@ impl Thread {
         ptr::from_ref(self).addr()
     }
 
-    /// A record for a new arena with a soft limit in bytes; `wiping` if freed blocks are to be overwritten, `in_crowds` if it may take
+    /// A record for a new arena of a kind, with a soft limit in bytes; `wiping` if freed blocks are to be overwritten, `in_crowds` if it may take
     /// chunks however many arenas are open.
     #[inline]
-    pub(crate) fn new_arena(&self, limit: u64, wiping: bool, in_crowds: bool) -> Option<&'static Arena> {
+    pub(crate) fn new_arena(
+        &self,
+        kind: u8,
+        limit: u64,
+        wiping: bool,
+        in_crowds: bool,
+    ) -> Option<&'static Arena> {
         let heap = self.attach()?;
         // SAFETY: records live for ever; those in the list belong to this heap.
         let arena = match unsafe { heap.arenas.get().as_ref() } {
@@ -163,7 +169,7 @@ impl Thread {
             }
             None => chunk::new_record()?,
         };
-        arena.renew(limit, wiping);
+        arena.renew(kind, limit, wiping);
         self.prepare(arena, heap, wiping, in_crowds);
         heap.counters.arenas_opened.add(1);
         Some(arena)
@@ -186,9 +192,10 @@ impl Thread {
             arena.divert(Diverted::ByCrowd);
             return;
         }
+        let tenure = heap.tenure(arena.kind.get());
         let start = if chunk::pressure() < Pressure::Full {
-            heap.tenure.start()
-        } else if let Some(start) = heap.tenure.start_pressed() {
+            tenure.start()
+        } else if let Some(start) = tenure.start_pressed() {
             start
         } else {
             arena.divert(Diverted::ByWaste);
@@ -284,13 +291,13 @@ impl Thread {
             if let Some(heap) = self.attached() {
                 let pressure = chunk::pressure();
                 let (pressed, full) = (pressure > Pressure::Low, pressure == Pressure::Full);
-                heap.tenure.learn(tracker, closed.escaped > 0, pressed, full);
+                heap.tenure(arena.kind.get()).learn(tracker, closed.escaped > 0, pressed, full);
             }
         });
         match self.attached() {
             Some(heap) => {
                 if closed.escaped > 0 && !trial {
-                    heap.tenure.note_escapes(chunk::pressure() == Pressure::Full);
+                    heap.tenure(arena.kind.get()).note_escapes(chunk::pressure() == Pressure::Full);
                 }
                 heap.counters.arena_allocs.add(allocs);
                 heap.counters.arena(closed, bypassed, outside, Counter::add);
@@ -375,6 +382,10 @@ impl Thread {
     /// Takes the cursor from an arena's record.
     #[inline]
     fn load(&self, arena: Option<&'static Arena>) {
+        if let Some(arena) = arena {
+            // SAFETY: never null; heaps live for ever.
+            self.tenure.set(unsafe { (*self.heap.get()).tenure(arena.kind.get()) });
+        }
         match arena {
             None => self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get()),
             Some(arena) if arena.is_plain() => {

@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use crate::{ArenaHandle, ArenaStats, RequestArena};
@@ -188,7 +188,8 @@ impl<S> Layer<S> for RequestArenaLayer {
 impl Options {
     /// Opens the arena of a request.
     fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Opened {
-        let mut builder = RequestArena::builder().zero_freed(self.zero_freed);
+        let kind = kind_of_request(request.method(), request.uri().path());
+        let mut builder = RequestArena::builder().zero_freed(self.zero_freed).kind(kind);
         if let Some(limit) = self.limit {
             builder = builder.soft_limit(limit);
         }
@@ -208,6 +209,27 @@ impl Options {
             }
         }
     }
+}
+
+/// A key for requests that do the same: of the method and those parts of the path that have no digit, since the others name things.
+fn kind_of_request(method: &Method, path: &str) -> u64 {
+    // FNV-1a (Fowler, Noll and Vo), 64 bits, of each part and then of these.
+    const SEED: u64 = 0xcbf2_9ce4_8422_2325;
+    let add = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x100_0000_01b3);
+    let mut key = method.as_str().bytes().fold(SEED, |hash, byte| add(hash, byte.into()));
+    let (mut part, mut is_name) = (SEED, true);
+    for byte in path.bytes().chain([b'/']) {
+        if byte == b'/' {
+            if is_name {
+                key = add(key, part);
+            }
+            (part, is_name) = (SEED, true);
+        } else {
+            is_name &= !byte.is_ascii_digit();
+            part = add(part, byte.into());
+        }
+    }
+    key
 }
 
 /// The arena of a request, and what is to be done with its figures.
@@ -236,5 +258,28 @@ impl fmt::Debug for Options {
             .field("server_timing", &self.server_timing)
             .field("record_in_span", &self.record_in_span)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_do_the_same_are_of_one_kind() {
+        let kind = |method: Method, path| kind_of_request(&method, path);
+        assert_eq!(kind(Method::GET, "/users/17"), kind(Method::GET, "/users/9f2c"));
+        assert_eq!(kind(Method::GET, "/users/17/posts"), kind(Method::GET, "/users/18/posts"));
+        let kinds = [
+            kind(Method::GET, "/"),
+            kind(Method::GET, "/users"),
+            kind(Method::POST, "/users"),
+            kind(Method::GET, "/posts"),
+            kind(Method::GET, "/users/posts"),
+            kind(Method::GET, "/posts/users"),
+        ];
+        for (index, one) in kinds.iter().enumerate() {
+            assert!(!kinds[..index].contains(one), "{index}");
+        }
     }
 }
