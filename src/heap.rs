@@ -38,8 +38,8 @@ const TURNS: u32 = 32;
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
-    /// Which sizes its thread's arenas leave to the slab, by their kind.
-    tenures: [Tenure; KINDS],
+    /// Which sizes its thread's arenas leave to the slab, by their kind; [`UNLEARNED`] for kinds from which nothing has escaped.
+    tenures: [Cell<*const Tenure>; KINDS],
     /// Free blocks of each class for the fast path.
     bins: Bins,
     /// Which period has ended when it was last looked through the bins.
@@ -79,6 +79,14 @@ struct MailboxLine(Mailbox);
 // SAFETY: the `Cell` fields are touched by the thread that owns the heap, and some of them by a visitor, while both are kept apart by
 // the gate; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
+
+/// What is known of arenas from which nothing has escaped: nothing. Never written.
+pub(crate) static UNLEARNED: Unlearned = Unlearned(Tenure::new());
+
+pub(crate) struct Unlearned(pub Tenure);
+
+// SAFETY: nobody writes it: it is reached through `Heap::tenure`, which is only read, and `learned` leaves it out.
+unsafe impl Sync for Unlearned {}
 
 static EMPTY_PAGE: PageHeader = PageHeader::empty();
 
@@ -135,7 +143,7 @@ pub(crate) fn adopt() -> Option<&'static Heap> {
 impl Heap {
     const fn new(index: usize) -> Heap {
         Heap {
-            tenures: [const { Tenure::new() }; KINDS],
+            tenures: [const { Cell::new(&raw const UNLEARNED.0) }; KINDS],
             bins: Bins::new(),
             period: Cell::new(0),
             current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
@@ -163,10 +171,32 @@ impl Heap {
         ptr::from_ref(self).addr()
     }
 
-    /// What it knows of arenas of a kind. Only for the owner, unless it is the empty heap.
+    /// What it knows of arenas of a kind: never null, never freed. Only for the owner.
     #[inline]
-    pub(crate) const fn tenure(&self, kind: u8) -> &Tenure {
-        &self.tenures[kind as usize % KINDS]
+    pub(crate) fn tenure(&self, kind: u8) -> *const Tenure {
+        self.tenures[usize::from(kind) % KINDS].get()
+    }
+
+    /// What it has learned of arenas of a kind, if anything has escaped from one. Only for the owner.
+    #[inline]
+    pub(crate) fn learned(&self, kind: u8) -> Option<&'static Tenure> {
+        let tenure = self.tenure(kind);
+        // SAFETY: records live for ever.
+        (!ptr::eq(tenure, &raw const UNLEARNED.0)).then(|| unsafe { &*tenure })
+    }
+
+    /// Where to write what there is to learn of arenas of a kind. `None` if there is no memory for it. Only for the owner.
+    pub(crate) fn to_teach(&self, kind: u8) -> Option<&'static Tenure> {
+        self.learned(kind).or_else(|| {
+            let record = space::alloc_record(size_of::<Tenure>()).cast::<Tenure>();
+            if record.is_null() {
+                return None;
+            }
+            // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
+            unsafe { record.write(Tenure::new()) };
+            self.tenures[usize::from(kind) % KINDS].set(record);
+            self.learned(kind)
+        })
     }
 
     /// Whether this is the heap of threads that have none.

@@ -19,7 +19,7 @@ use self::layout_check::check_layout;
 use crate::chunk::{self, Arena};
 use crate::config::Mode;
 use crate::header::PageHeader;
-use crate::heap::{self, EMPTY_HEAP, Heap};
+use crate::heap::{self, EMPTY_HEAP, Heap, UNLEARNED};
 use crate::outbox::Outbox;
 use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
@@ -136,7 +136,7 @@ impl Thread {
     const fn new() -> Thread {
         Thread {
             alloc_heap: Cell::new(&raw const EMPTY_HEAP),
-            tenure: Cell::new(EMPTY_HEAP.tenure(0)),
+            tenure: Cell::new(&raw const UNLEARNED.0),
             heap: Cell::new(&raw const EMPTY_HEAP),
             arena: Cell::new(NO_ARENA),
             bump: Cell::new(0),
@@ -176,7 +176,7 @@ impl Thread {
     /// What the thread's heap knows about sizes in arenas of the kind that is entered.
     #[inline]
     fn tenure(&self) -> &'static Tenure {
-        // SAFETY: never null; it is part of a heap, and those live for ever.
+        // SAFETY: never null, never freed.
         unsafe { &*self.tenure.get() }
     }
 

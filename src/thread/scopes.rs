@@ -192,7 +192,7 @@ impl Thread {
             arena.divert(Diverted::ByCrowd);
             return;
         }
-        let tenure = heap.tenure(arena.kind.get());
+        let Some(tenure) = heap.learned(arena.kind.get()) else { return };
         let start = if chunk::pressure() < Pressure::Full {
             tenure.start()
         } else if let Some(start) = tenure.start_pressed() {
@@ -291,13 +291,18 @@ impl Thread {
             if let Some(heap) = self.attached() {
                 let pressure = chunk::pressure();
                 let (pressed, full) = (pressure > Pressure::Low, pressure == Pressure::Full);
-                heap.tenure(arena.kind.get()).learn(tracker, closed.escaped > 0, pressed, full);
+                if let Some(tenure) = heap.to_teach(arena.kind.get()) {
+                    tenure.learn(tracker, closed.escaped > 0, pressed, full);
+                }
             }
         });
         match self.attached() {
             Some(heap) => {
-                if closed.escaped > 0 && !trial {
-                    heap.tenure(arena.kind.get()).note_escapes(chunk::pressure() == Pressure::Full);
+                if closed.escaped > 0
+                    && !trial
+                    && let Some(tenure) = heap.to_teach(arena.kind.get())
+                {
+                    tenure.note_escapes(chunk::pressure() == Pressure::Full);
                 }
                 heap.counters.arena_allocs.add(allocs);
                 heap.counters.arena(closed, bypassed, outside, Counter::add);
