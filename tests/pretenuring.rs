@@ -259,45 +259,39 @@ fn an_arena_that_allocates_without_end_is_not_tracked_for_ever() {
 #[test]
 fn what_one_kind_of_request_leaves_says_nothing_about_another() {
     let (_alone, _) = alone();
-    /// Two blocks of one size, and how many of them were placed in the slab.
-    fn two_blocks() -> (Box<[u8]>, u64) {
+    /// Two blocks of one size, of which the kind 0 keeps one, and how many of them were placed in the slab.
+    fn two_blocks(kind: u64) -> (Option<Box<[u8]>>, u64) {
         let (scratch, kept) = (block(1, 104), block(2, 104));
         drop(black_box(scratch));
-        (kept, current_arena_stats().unwrap().pretenured_blocks)
+        ((kind == 0).then_some(kept), current_arena_stats().unwrap().pretenured_blocks)
     }
-    // By key, by closure, by future.
-    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
-    let mut poll =
-        |future: std::pin::Pin<&mut dyn Future<Output = (Box<[u8]>, u64)>>| match future.poll(context) {
+    fn poll<T>(future: impl Future<Output = T>) -> T {
+        let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).poll(context) {
             std::task::Poll::Ready(result) => result,
             std::task::Poll::Pending => panic!("nothing is waited for"),
-        };
+        }
+    }
+    /// A request of a kind of its own for each `KIND`: by key, by closure, by future.
+    fn request<const KIND: u64>(way: usize) -> (Option<Box<[u8]>>, u64) {
+        match way {
+            0 => RequestArena::builder().kind(KIND).build().run(|| two_blocks(KIND)),
+            1 => with_request_arena(|| two_blocks(KIND)),
+            _ => poll(async { two_blocks(KIND) }.in_request_arena()),
+        }
+    }
     for way in 0..3 {
-        let (mut kept, mut outside, mut others) = (Vec::new(), 0, 0);
+        let (mut kept, mut outside, mut others) = (Vec::new(), 0, [0; 4]);
         for _ in 0..2000 {
-            // This kind keeps a block, the other one none.
-            let (block, placed) = match way {
-                0 => RequestArena::builder().kind(1).build().run(two_blocks),
-                1 => with_request_arena(|| two_blocks()),
-                _ => poll(std::pin::pin!(async { two_blocks() }.in_request_arena())),
-            };
-            kept.push(block);
+            let (block, placed) = request::<0>(way);
+            kept.extend(block);
             outside += placed;
-            others += match way {
-                0 => RequestArena::builder().kind(2).build().run(|| two_blocks().1),
-                1 => with_request_arena(|| two_blocks().1),
-                _ => {
-                    let future = async {
-                        let (block, placed) = two_blocks();
-                        drop(block);
-                        (Box::from([]), placed)
-                    };
-                    poll(std::pin::pin!(future.in_request_arena())).1
-                }
-            };
+            let placed = [request::<1>(way), request::<2>(way), request::<3>(way), request::<4>(way)];
+            others.iter_mut().zip(placed).for_each(|(sum, (_, placed))| *sum += placed);
         }
         kept.iter().for_each(|block| verify(2, block));
         assert!(outside > 2000, "{outside} of 4000 blocks were placed in the slab ({way})");
-        assert_eq!(others, 0, "{way}");
+        // There are 16 numbers for kinds, so one of these may have the same.
+        assert_eq!(others.into_iter().min(), Some(0), "{way}: {others:?}");
     }
 }

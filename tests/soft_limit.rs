@@ -60,7 +60,8 @@ fn blocks_that_grow_reach_it_too() {
 fn survivors() -> Vec<Vec<u8>> {
     let mut kept = Vec::new();
     for round in 0..20_000usize {
-        with_request_arena(|| {
+        // Of the kind of those that are asked.
+        RequestArena::new().run(|| {
             let size = 8 + round * 40 % 9000;
             kept.push(black_box(vec![3u8; size]));
             black_box(vec![4u8; 9000]);
