@@ -7,14 +7,15 @@
 //! beside 63 others as alone.
 //!
 //! What the counts cannot see is a plain field: those belong to one thread each, and stand in cache lines of their own.
-//! Counting takes atomic operations itself, which are not counted, so a program with this feature is no program to be timed.
+//! Counting begins with the first [`reset`]. It takes atomic operations itself, which are not counted, so a program with this feature is
+//! no program to be timed.
 //!
 //! *Owned by* everyone: all of it is static and atomic. *Invariant*: a place of the table is claimed once, by the thread that
 //! exchanges its zero for an address, and stays that line's until [`reset`]. Two threads at once on one line may count a transfer more or less.
 
 // Not those of `sync`, which are counted.
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// What has been counted since the last [`reset`], over all threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,9 @@ static TABLE: [Line; LINES] = [const {
     }
 }; LINES];
 
+/// Whether anything is counted.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
 static READ_MODIFY_WRITES: AtomicU64 = AtomicU64::new(0);
 static LOCKS: AtomicU64 = AtomicU64::new(0);
 static SYSTEM_CALLS: AtomicU64 = AtomicU64::new(0);
@@ -90,6 +94,9 @@ pub(crate) enum Access {
 
 /// An atomic operation on the place.
 pub(crate) fn note(place: *const (), access: Access) {
+    if !COUNTING.load(Ordering::Relaxed) {
+        return;
+    }
     if access == Access::ReadModifyWrite {
         READ_MODIFY_WRITES.fetch_add(1, Ordering::Relaxed);
     }
@@ -119,12 +126,16 @@ pub(crate) fn note(place: *const (), access: Access) {
 
 /// A lock was taken.
 pub(crate) fn note_lock() {
-    LOCKS.fetch_add(1, Ordering::Relaxed);
+    if COUNTING.load(Ordering::Relaxed) {
+        LOCKS.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The system is about to be called.
 pub(crate) fn note_system_call() {
-    SYSTEM_CALLS.fetch_add(1, Ordering::Relaxed);
+    if COUNTING.load(Ordering::Relaxed) {
+        SYSTEM_CALLS.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn line(number: usize) -> Option<&'static Line> {
@@ -147,8 +158,9 @@ fn number() -> u32 {
     })
 }
 
-/// Begins to count anew. What other threads do meanwhile is counted or not.
+/// Begins to count, anew if it was done before. What other threads do meanwhile is counted or not.
 pub fn reset() {
+    COUNTING.store(true, Ordering::Relaxed);
     for line in &TABLE {
         line.number.store(0, Ordering::Relaxed);
         for thread in [&line.writer, &line.reader, &line.toucher] {
@@ -161,7 +173,7 @@ pub fn reset() {
     }
 }
 
-/// The counts since the last [`reset`]. What other threads do meanwhile is counted or not.
+/// The counts since the last [`reset`]; 0 before the first. What other threads do meanwhile is counted or not.
 pub fn contention() -> Contention {
     let (mut shared_lines_written, mut line_transfers) = (0, 0);
     for line in &TABLE {

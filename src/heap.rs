@@ -238,16 +238,22 @@ impl Heap {
         }
     }
 
-    /// Takes a block of `class` and leaves the bin as it is. As [`Heap::alloc_slow`] otherwise.
+    /// Takes a block of `class` and leaves the heap prepared for having no owner, as it must be: for a thread that borrows it for one
+    /// call. Null when there is no memory.
     ///
     /// # Safety
     ///
     /// The caller must own the heap.
     pub(crate) unsafe fn alloc_one(&self, class: usize) -> *mut u8 {
         let inside = self.gate.enter();
-        // SAFETY: as in `alloc_slow`.
+        // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            self.page_with_blocks(&inside, class).map_or(ptr::null_mut(), |page| page::take_one(page).cast())
+            let page = self.page_with_blocks(&inside, class);
+            let block = page.map_or(ptr::null_mut(), |page| page::take_one(page).cast());
+            self.retire_current(class);
+            self.give_empty(class);
+            self.trim_spares(0);
+            block
         }
     }
 

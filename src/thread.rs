@@ -282,7 +282,6 @@ impl Thread {
         // SAFETY: the heap is this thread's until it is abandoned.
         unsafe {
             let block = heap.alloc_one(class);
-            heap.release_unused();
             heap.abandon();
             block
         }
