@@ -7,7 +7,7 @@ use crate::chunk;
 use crate::config::Mode;
 use crate::handles::Region;
 use crate::scope::ArenaGuard;
-use crate::tenure::{kind_of, kind_of_type_of};
+use crate::tenure::{kind_for, kind_of};
 use crate::{startup, thread};
 
 /// An arena for the allocations of one request.
@@ -82,8 +82,8 @@ impl ArenaBuilder {
     }
 
     /// Is for arenas of the kind that values of this type have.
-    pub(crate) fn kind_of_type_of<T>(mut self, value: &T) -> Self {
-        self.kind = kind_of_type_of(value);
+    pub(crate) fn kind_for<T>(mut self, value: &T) -> Self {
+        self.kind = kind_for(value);
         self
     }
 

@@ -33,7 +33,7 @@ pub trait ArenaFutureExt: Future + Sized {
     /// # });
     /// ```
     fn in_request_arena(self) -> InArena<Self> {
-        let arena = RequestArena::builder().kind_of_type_of(&self).build();
+        let arena = RequestArena::builder().kind_for(&self).build();
         self.in_arena(arena)
     }
 

@@ -5,14 +5,19 @@
 //! decided by its [`Mailbox`]. The owner's fast path touches the
 //! [bins](crate::bins) only; what it does beside that it does inside the heap's [`Gate`], so that [`visit`] may look after a heap whose owner sleeps.
 
+mod learned;
+mod spares;
 mod visit;
+
+pub(crate) use learned::UNLEARNED;
+pub(crate) use spares::set_slab_size;
 
 use core::cell::Cell;
 use core::ptr;
 
-use crate::bins::Bins;
+use crate::bins::{Bins, bin_offset};
 use crate::gate::{Gate, Inside};
-use crate::header::{Block, Kind, NO_OWNER, PageHeader};
+use crate::header::{Block, PageHeader};
 use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
@@ -21,12 +26,6 @@ use crate::space;
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::tenure::{KINDS, Tenure};
-
-/// Empty pages a heap keeps: 2 MiB. Above that half of them go back to the space.
-const SPARES_MAX: usize = 32;
-
-/// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
-const SPARE_TURNS: u32 = 64;
 
 /// Slow paths between two looks at the clock.
 const TURNS: u32 = 32;
@@ -80,14 +79,6 @@ struct MailboxLine(Mailbox);
 // the gate; ownership passes through the mailbox.
 unsafe impl Sync for Heap {}
 
-/// What is known of arenas from which nothing has escaped: nothing. Never written.
-pub(crate) static UNLEARNED: Unlearned = Unlearned(Tenure::new());
-
-pub(crate) struct Unlearned(pub Tenure);
-
-// SAFETY: nobody writes it: it is reached through `Heap::tenure`, which is only read, and `learned` leaves it out.
-unsafe impl Sync for Unlearned {}
-
 static EMPTY_PAGE: PageHeader = PageHeader::empty();
 
 /// The heap of a thread that has none: every bin is empty, so every allocation takes the slow path. Never written.
@@ -96,14 +87,6 @@ pub(crate) static EMPTY_HEAP: Heap = Heap::new(0);
 /// All heaps, newest first.
 static HEAPS: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 static HEAP_COUNT: AtomicUsize = AtomicUsize::new(0);
-
-/// Pages per slab: how many a heap takes from the space at once.
-static SLAB_PAGES: AtomicUsize = AtomicUsize::new(crate::config::DEFAULT_SLAB_SIZE >> space::PAGE_SHIFT);
-
-/// Sets the slab size in bytes.
-pub(crate) fn set_slab_size(bytes: usize) {
-    SLAB_PAGES.store((bytes >> space::PAGE_SHIFT).max(1), Ordering::Relaxed);
-}
 
 /// Iterates over all heaps, owned or not.
 pub(crate) fn all() -> impl Iterator<Item = &'static Heap> {
@@ -169,34 +152,6 @@ impl Heap {
     #[inline]
     pub(crate) fn address(&self) -> usize {
         ptr::from_ref(self).addr()
-    }
-
-    /// What it knows of arenas of a kind: never null, never freed. Only for the owner.
-    #[inline]
-    pub(crate) fn tenure(&self, kind: u8) -> *const Tenure {
-        self.tenures[usize::from(kind) % KINDS].get()
-    }
-
-    /// What it has learned of arenas of a kind, if anything has escaped from one. Only for the owner.
-    #[inline]
-    pub(crate) fn learned(&self, kind: u8) -> Option<&'static Tenure> {
-        let tenure = self.tenure(kind);
-        // SAFETY: records live for ever.
-        (!ptr::eq(tenure, &raw const UNLEARNED.0)).then(|| unsafe { &*tenure })
-    }
-
-    /// Where to write what there is to learn of arenas of a kind. `None` if there is no memory for it. Only for the owner.
-    pub(crate) fn to_teach(&self, kind: u8) -> Option<&'static Tenure> {
-        self.learned(kind).or_else(|| {
-            let record = space::alloc_record(size_of::<Tenure>()).cast::<Tenure>();
-            if record.is_null() {
-                return None;
-            }
-            // SAFETY: the record is big and aligned enough, lives for ever, and nobody else has it.
-            unsafe { record.write(Tenure::new()) };
-            self.tenures[usize::from(kind) % KINDS].set(record);
-            self.learned(kind)
-        })
     }
 
     /// Whether this is the heap of threads that have none.
@@ -281,7 +236,7 @@ impl Heap {
                 }
                 None => {
                     let page = self.take_page()?;
-                    page::init(page, class, self.address());
+                    page::init(page, class, self.address(), bin_offset(class));
                     page
                 }
             };
@@ -465,82 +420,6 @@ impl Heap {
     pub(crate) fn turn(&self) -> bool {
         self.turns.set(self.turns.get().wrapping_add(1));
         self.turns.get().is_multiple_of(TURNS)
-    }
-
-    /// An empty page for a new use. Only for the owner.
-    pub(crate) fn take_page(&self) -> Option<&'static PageHeader> {
-        let _inside = self.gate.enter();
-        // SAFETY: spare pages are headers of the table that this heap owns.
-        if let Some(page) = unsafe { self.spares.get().as_ref() } {
-            self.spares.set(page.next.get());
-            let left = self.spare_count.get() - 1;
-            self.spare_count.set(left);
-            self.spare_low.set(self.spare_low.get().min(left));
-            return Some(page);
-        }
-        let wanted = SLAB_PAGES.load(Ordering::Relaxed);
-        let (first, count) = space::alloc_spares(wanted).or_else(|| {
-            // The space is used up: what the heap keeps for other classes may help.
-            // SAFETY: only the owner calls this.
-            unsafe { self.release_unused() };
-            space::alloc_spares(1)
-        })?;
-        self.counters.slabs.add(1);
-        self.spares.set(first.next.get());
-        self.spare_count.set(count - 1);
-        self.spare_low.set(0);
-        Some(first)
-    }
-
-    /// Takes back a page that is empty. Only for the owner.
-    pub(crate) fn give_page(&self, page: &'static PageHeader) {
-        let _inside = self.gate.enter();
-        self.keep_spare(page);
-    }
-
-    /// [`Heap::give_page`], inside the gate.
-    fn keep_spare(&self, page: &'static PageHeader) {
-        page.owner.store(NO_OWNER, Ordering::Relaxed);
-        page.set_kind(Kind::Spare);
-        page.next.set(self.spares.get());
-        self.spares.set(page);
-        self.spare_count.set(self.spare_count.get() + 1);
-        self.spare_turns.set(self.spare_turns.get() + 1);
-        if self.spare_count.get() > SPARES_MAX {
-            self.trim_spares(SPARES_MAX / 2);
-        } else if self.spare_turns.get() >= SPARE_TURNS {
-            self.decay_spares();
-        }
-    }
-
-    /// Returns half of the spare pages that were not needed lately, so that what is kept follows the need: the low-water mark of
-    /// TCMalloc's thread caches (Ghemawat and Menage, "TCMalloc: Thread-Caching Malloc").
-    #[cold]
-    fn decay_spares(&self) {
-        let unneeded = self.spare_low.get().min(self.spare_count.get());
-        self.trim_spares(self.spare_count.get() - unneeded.div_ceil(2));
-        self.spare_low.set(self.spare_count.get());
-        self.spare_turns.set(0);
-    }
-
-    /// Returns all but `keep` spare pages, the least recently used ones, to the space.
-    fn trim_spares(&self, keep: usize) {
-        if self.spare_count.get() > keep {
-            space::free_spares(self.cut_spares(keep), false);
-        }
-    }
-
-    /// Takes all but `keep` spare pages, the least recently used ones, out of the stock, as a list. There must be more.
-    fn cut_spares(&self, keep: usize) -> *const PageHeader {
-        let mut link = &self.spares;
-        for _ in 0..keep {
-            // SAFETY: the list has more than `keep` members, headers that this heap owns.
-            link = unsafe { &(*link.get()).next };
-        }
-        let rest = link.replace(ptr::null());
-        self.spare_count.set(keep);
-        self.spare_low.set(self.spare_low.get().min(keep));
-        rest
     }
 
     /// Collects what other threads have freed.

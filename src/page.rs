@@ -7,7 +7,6 @@ mod holes;
 
 use core::ptr;
 
-use crate::bins::bin_offset;
 use crate::header::{Block, Kind, PageHeader};
 use crate::remote::Chain;
 use crate::size_class;
@@ -51,15 +50,15 @@ pub(crate) fn is_full(page: &PageHeader) -> bool {
     page.free.get().is_null() && !has_room(page)
 }
 
-/// Makes an owned empty page a slab page of `class` that belongs to the heap at address `owner`.
-pub(crate) fn init(page: &PageHeader, class: usize, owner: usize) {
+/// Makes an owned empty page a slab page of `class` that belongs to the heap at address `owner`, where the bin of the class is at `bin`.
+pub(crate) fn init(page: &PageHeader, class: usize, owner: usize, bin: u32) {
     page.free.set(ptr::null_mut());
     page.free_count.set(0);
     page.set_used(0);
     page.carved.store(0, Ordering::Relaxed);
     page.block_size.store(size_class::size_of_class(class) as u32, Ordering::Relaxed);
     page.class.store(class as u8, Ordering::Relaxed);
-    page.bin.store(bin_offset(class), Ordering::Relaxed);
+    page.bin.store(bin, Ordering::Relaxed);
     page.current.store(0, Ordering::Relaxed);
     page.listed.set(false);
     page.holes.store(0, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::arena::RequestArena;
-use crate::tenure::kind_of_type_of;
+use crate::tenure::kind_for;
 use crate::thread::{self, Entered, Opened};
 
 /// Ends a scope when dropped. Made by [`RequestArena::enter`].
@@ -65,7 +65,7 @@ impl Drop for ArenaGuard<'_> {
 /// assert!(answer.ends_with("field-9"));
 /// ```
 pub fn with_request_arena<R>(f: impl FnOnce() -> R) -> R {
-    let _scope = OwnArena(thread::current().open(kind_of_type_of(&f)));
+    let _scope = OwnArena(thread::current().open(kind_for(&f)));
     f()
 }
 

@@ -101,7 +101,7 @@ pub(crate) const fn kind_of(key: u64) -> u8 {
 
 /// The kind of arenas that are opened for this value: that of its type, which for a closure is its place in the program.
 #[inline]
-pub(crate) fn kind_of_type_of<T>(_: &T) -> u8 {
+pub(crate) fn kind_for<T>(_: &T) -> u8 {
     /// The words that are hashed, which are a hash already.
     struct Words(u64);
 

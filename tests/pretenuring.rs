@@ -1,10 +1,18 @@
 //! Pretenuring: what escapes again and again is placed outside of arenas, and survivors keep little memory.
 
+#![cfg(feature = "tower")]
+
 mod common;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::hint::black_box;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use shockwave_alloc::tower::RequestArenaLayer;
+use tower::{Layer, ServiceExt, service_fn};
 
 use common::of_mapping;
 use shockwave_alloc::{
@@ -272,15 +280,29 @@ fn what_one_kind_of_request_leaves_says_nothing_about_another() {
             std::task::Poll::Pending => panic!("nothing is waited for"),
         }
     }
-    /// A request of a kind of its own for each `KIND`: by key, by closure, by future.
+    /// A request through the layer, to a path without digits.
+    fn by_layer<const KIND: u64>() -> (Option<Box<[u8]>>, u64) {
+        let answer = Arc::new(Mutex::new(None));
+        let its = answer.clone();
+        let service = RequestArenaLayer::new().layer(service_fn(move |_: http::Request<()>| {
+            *its.lock().unwrap() = Some(two_blocks(KIND));
+            std::future::ready(Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::default())))
+        }));
+        let path = ["/keep", "/list", "/find", "/login", "/health"][KIND as usize];
+        let request = http::Request::get(path).body(()).unwrap();
+        poll(service.oneshot(request)).unwrap();
+        answer.lock().unwrap().take().unwrap()
+    }
+    /// A request of a kind of its own for each `KIND`: by key, by closure, by future, by path.
     fn request<const KIND: u64>(way: usize) -> (Option<Box<[u8]>>, u64) {
         match way {
             0 => RequestArena::builder().kind(KIND).build().run(|| two_blocks(KIND)),
             1 => with_request_arena(|| two_blocks(KIND)),
-            _ => poll(async { two_blocks(KIND) }.in_request_arena()),
+            2 => poll(async { two_blocks(KIND) }.in_request_arena()),
+            _ => by_layer::<KIND>(),
         }
     }
-    for way in 0..3 {
+    for way in 0..4 {
         let (mut kept, mut outside, mut others) = (Vec::new(), 0, [0; 4]);
         for _ in 0..2000 {
             let (block, placed) = request::<0>(way);

@@ -169,6 +169,30 @@ fn what_bins_hold_goes_back_when_their_owner_looks_at_the_clock() {
 }
 
 #[test]
+fn holes_of_the_page_that_a_sleeping_thread_takes_blocks_from_go_back() {
+    let _alone = alone();
+    let (report, reports) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let sleeper = std::thread::spawn(move || {
+        // Half a page, which so stays the one that the class takes blocks from. Of the freed blocks some remain with the thread.
+        let mut blocks: Vec<_> = (0..32).map(|number| Some(black_box(vec![number as u8; 1024]))).collect();
+        (1..32).for_each(|number| blocks[number] = None);
+        report.send(blocks).expect("someone listens");
+        wait.recv().expect("told to go on");
+        // Of the purged blocks, too.
+        let again: Vec<_> = (0..64).map(|number| black_box(vec![number as u8; 1024])).collect();
+        again.iter().enumerate().for_each(|(number, block)| verify(number, block));
+    });
+    let blocks = reports.recv().expect("the sleeper is alive");
+    let before = stats().hole_bytes;
+    purge();
+    assert!(stats().hole_bytes >= before + (4 << 12), "{} and {}", before, stats().hole_bytes);
+    go_on.send(()).expect("the sleeper is alive");
+    sleeper.join().expect("its blocks are whole");
+    verify(0, blocks[0].as_ref().expect("it was kept"));
+}
+
+#[test]
 fn visits_disturb_nobody() {
     let _alone = alone();
     let config = ScavengerConfig::DEFAULT.decay(Duration::from_millis(2));

@@ -13,6 +13,7 @@ mod blocks;
 #[cfg(feature = "bumpalo")]
 mod bumpalo;
 mod clock;
+pub mod command_line;
 mod floor;
 mod outcome;
 pub mod paths;

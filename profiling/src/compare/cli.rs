@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use profiling::{Group, Row};
+use profiling::{Group, Row, command_line};
 
 use super::allocator::{Allocator, Kind};
 use super::measure::Plan;
@@ -136,16 +136,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 /// Reads the command line of the process. The error is the code to exit with, once the reason is printed;
 /// asking for help is no mistake.
 pub fn parse() -> Result<Command, ExitCode> {
-    parse_from(std::env::args_os()).map_err(|error| {
-        if error.use_stderr() {
-            eprintln!("{}", one_line(&error));
-            ExitCode::from(2)
-        } else {
-            // Nothing is left to do if standard output is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-    })
+    parse_from(std::env::args_os()).map_err(|error| command_line::answer(&error))
 }
 
 fn parse_from(
@@ -153,13 +144,6 @@ fn parse_from(
 ) -> clap::error::Result<Command> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches).map(|cli| cli.command)
-}
-
-/// What clap says over several lines, on one and without the pointer to the help.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("For more"));
-    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// A time from the command line.
@@ -170,6 +154,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use profiling::command_line::one_line;
+
     use super::*;
 
     fn options(arguments: &str) -> Result<CompareOptions, String> {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use profiling::command_line;
 
 /// What there are servers over: the modes of Shockwave, and other allocators.
 const SERVERS: [&str; 6] = ["standard", "slab", "arena", "system", "mimalloc", "jemalloc"];
@@ -84,23 +85,7 @@ pub struct Connections {
 /// Reads the command line of the process. The error is the code to exit with, once the reason is printed; asking for help is
 /// no mistake.
 pub fn parse() -> Result<Command, ExitCode> {
-    Cli::try_parse().map(|cli| cli.command).map_err(|error| {
-        if error.use_stderr() {
-            eprintln!("{}", one_line(&error));
-            ExitCode::from(2)
-        } else {
-            // Nothing is left to do if standard output is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-    })
-}
-
-/// What clap says over several lines, on one and without the pointer to the help.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("For more"));
-    lines.collect::<Vec<_>>().join("; ")
+    Cli::try_parse().map(|cli| cli.command).map_err(|error| command_line::answer(&error))
 }
 
 fn path(text: &str) -> Result<String, String> {
@@ -110,6 +95,8 @@ fn path(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use profiling::command_line::one_line;
+
     use super::*;
 
     fn parsed(arguments: &str) -> Result<Command, String> {
