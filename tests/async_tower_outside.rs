@@ -11,7 +11,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use shockwave_alloc::tower::{RequestArenaLayer, ResponseBody};
-use shockwave_alloc::{ArenaStats, Shockwave, current_arena_stats, outside_arena};
+use shockwave_alloc::{
+    ArenaStats, RequestArena, Shockwave, current_arena_stats, outside_arena, with_request_arena,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 use common::{alone, churn};
@@ -195,6 +197,90 @@ fn data_in_pieces_is_put_together() {
         assert!(bytes.len() == sizes.1 && bytes.iter().all(|&byte| byte == 2), "{sizes:?}");
         drop(bytes);
         assert_eq!(closed.escaped(), 0, "{sizes:?}");
+    }
+}
+
+/// Data in an arena that calls `advanced` in each piece's end, while it is copied.
+struct Scoping {
+    pieces: Vec<Vec<u8>>,
+    advanced: fn(),
+    original: bool,
+}
+
+impl From<Bytes> for Scoping {
+    fn from(whole: Bytes) -> Scoping {
+        Scoping { pieces: vec![whole.to_vec()], advanced: || (), original: false }
+    }
+}
+
+impl Drop for Scoping {
+    fn drop(&mut self) {
+        assert!(!self.original || current_arena_stats().is_some(), "what was copied is dropped in the arena");
+    }
+}
+
+impl Buf for Scoping {
+    fn remaining(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.last().map_or(&[], Vec::as_slice)
+    }
+
+    fn advance(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        assert_eq!(self.pieces.pop().map(|piece| piece.len()), Some(count));
+        (self.advanced)();
+    }
+}
+
+#[test]
+fn data_that_opens_scopes_while_it_is_copied_leaves_the_arena_entered() {
+    let _alone = alone();
+    let scope = || with_request_arena(|| drop(vec![1u8; 100]));
+    let stale = || {
+        // A scope that nobody ends; the arena is closed while it is entered.
+        let arena = RequestArena::new();
+        std::mem::forget(arena.enter());
+        drop(vec![2u8; 100]);
+        drop(arena);
+    };
+    for advanced in [|| (), scope, stale, || panic!("a mistake of the data's")] {
+        let closed = Closed::default();
+        let mut first = true;
+        let made = move || {
+            // Without the arena the second call panics.
+            std::mem::take(&mut first).then(|| {
+                Frame::data(Scoping {
+                    pieces: vec![vec![3u8; 500], vec![4u8; 400]],
+                    advanced,
+                    original: true,
+                })
+            })
+        };
+        let body = respond(closed.layer(), || Response::new(Made(made))).into_body();
+        let mut body = Box::pin(body);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut polled = || {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body.as_mut().poll_frame(&mut context)))
+        };
+        let sent = match polled() {
+            Ok(Poll::Ready(Some(Ok(frame)))) => frame.into_data().ok(),
+            Err(_) => None,
+            _ => panic!("no frame"),
+        };
+        assert!(current_arena_stats().is_none());
+        assert!(matches!(polled(), Ok(Poll::Ready(None))));
+        assert!(current_arena_stats().is_none());
+        drop(body);
+        churn();
+        if let Some(mut sent) = sent {
+            assert_eq!(sent.copy_to_bytes(900), [[4u8; 400].as_slice(), &[3; 500]].concat());
+        }
+        assert_eq!(closed.count(), 1);
     }
 }
 

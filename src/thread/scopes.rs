@@ -343,6 +343,20 @@ impl Thread {
         self.push_frame(None)
     }
 
+    /// Steps outside of the arena, if one is entered, without a scope of its own. To be ended by [`Thread::step_in`].
+    #[inline]
+    pub(crate) fn step_out(&self) {
+        self.park();
+        self.load(None);
+    }
+
+    /// Takes up the innermost scope, whatever it is by now.
+    #[inline]
+    pub(crate) fn step_in(&self) {
+        self.park();
+        self.load_outer(self.depth.get());
+    }
+
     #[inline]
     pub(crate) fn entered_arena(&self) -> Option<&'static Arena> {
         // SAFETY: the address is that of a record, which lives for ever.

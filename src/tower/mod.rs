@@ -215,21 +215,21 @@ impl Options {
 fn kind_of_request(method: &Method, path: &str) -> u64 {
     // FNV-1a (Fowler, Noll and Vo), 64 bits, of each part and then of these.
     const SEED: u64 = 0xcbf2_9ce4_8422_2325;
-    let add = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x100_0000_01b3);
+    const fn add(hash: u64, value: u64) -> u64 {
+        (hash ^ value).wrapping_mul(0x100_0000_01b3)
+    }
     let mut key = method.as_str().bytes().fold(SEED, |hash, byte| add(hash, byte.into()));
-    let (mut part, mut is_name) = (SEED, true);
-    for byte in path.bytes().chain([b'/']) {
+    let (mut part, mut has_digit) = (SEED, false);
+    for &byte in path.as_bytes() {
         if byte == b'/' {
-            if is_name {
-                key = add(key, part);
-            }
-            (part, is_name) = (SEED, true);
+            key = if has_digit { key } else { add(key, part) };
+            (part, has_digit) = (SEED, false);
         } else {
-            is_name &= !byte.is_ascii_digit();
+            has_digit |= byte.is_ascii_digit();
             part = add(part, byte.into());
         }
     }
-    key
+    if has_digit { key } else { add(key, part) }
 }
 
 /// The arena of a request, and what is to be done with its figures.
