@@ -7,8 +7,9 @@ use crate::chunk;
 use crate::config::Mode;
 use crate::handles::Region;
 use crate::scope::ArenaGuard;
+use crate::startup;
 use crate::tenure::{kind_for, kind_of};
-use crate::{startup, thread};
+use crate::thread::{self, Entered};
 
 /// An arena for the allocations of one request.
 ///
@@ -188,14 +189,18 @@ impl RequestArena {
     /// }
     /// ```
     pub fn enter(&self) -> ArenaGuard<'_> {
+        self.enter_record().map_or_else(ArenaGuard::without_effect, ArenaGuard::new)
+    }
+
+    /// [`enter`](Self::enter) without a guard: to be ended by [`Thread::leave`](thread::Thread::leave) in this thread, while the arena is
+    /// where it is. `None` has no effect.
+    #[inline]
+    pub(crate) fn enter_record(&self) -> Option<Entered> {
         if startup::mode() != Mode::Arena {
-            return ArenaGuard::without_effect();
+            return None;
         }
         let thread = thread::current();
-        match self.usable_record(thread) {
-            Some(record) => ArenaGuard::new(thread.enter(Some(record))),
-            None => ArenaGuard::without_effect(),
-        }
+        self.usable_record(thread).map(|record| thread.enter(Some(record)))
     }
 
     /// Runs `f` with the arena entered.
@@ -350,7 +355,7 @@ pub fn warm_up(arenas: usize, bytes_each: usize) -> usize {
 impl Drop for RequestArena {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            thread::current().close_arena(record);
+            thread::current().drop_arena(record);
         }
     }
 }

@@ -212,9 +212,12 @@ fn first_in(block: NonNull<Block>, layout: Layout) -> NonNull<u8> {
 }
 
 impl Drop for Region {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: the region ends, so nothing in it is borrowed.
-        unsafe { self.reset_to(None) }
+        if self.head.get().is_some() {
+            // SAFETY: the region ends, so nothing in it is borrowed.
+            unsafe { self.reset_to(None) }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::arena::{ArenaStats, RequestArena};
 use crate::scope::outside_arena;
 use crate::sync::{AtomicUsize, Ordering};
-use crate::thread;
+use crate::thread::{self, Entered};
 
 /// An arena with several owners: a request, its response body, the tasks that join it on purpose.
 ///
@@ -103,6 +103,35 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// While it exists the arena of a handle is entered, or the thread is outside of any.
+struct Inside<'shared> {
+    entered: Option<Entered>,
+    turn: Option<Turn<'shared>>,
+}
+
+impl<'shared> Inside<'shared> {
+    // Not inlined, nor is the end: each request comes here several times, and code that is in the cache already costs least.
+    #[inline(never)]
+    fn new(shared: Option<&'shared Shared>) -> Inside<'shared> {
+        let turn = shared.and_then(Shared::turn);
+        let entered = match &turn {
+            Some(turn) => turn.arena().enter_record(),
+            None => Some(thread::current().enter(None)),
+        };
+        Inside { entered, turn }
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline(never)]
+    fn drop(&mut self) {
+        if let Some(entered) = self.entered {
+            thread::current().leave(entered);
+        }
+        self.turn = None;
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(closing) = self.closing.take() else { return };
@@ -148,10 +177,8 @@ impl ArenaHandle {
 
     /// Runs `f` with the arena entered, or outside of any arena if another thread has it entered.
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
-        match self.shared.as_deref().and_then(Shared::turn) {
-            Some(turn) => turn.arena().run(f),
-            None => outside_arena(f),
-        }
+        let _inside = Inside::new(self.shared.as_deref());
+        f()
     }
 
     /// What the arena holds and has done; `None` if another thread has it entered at the moment, or there is none.

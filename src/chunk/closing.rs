@@ -80,25 +80,30 @@ impl Arena {
         closed
     }
 
-    /// [`close`](Self::close) for the ordinary case: one chunk, of which no block is alive, and nothing else to do. Returns the bytes
-    /// bumped through, or `None` if it is not that case.
+    /// [`close`](Self::close) for the ordinary case: one chunk, of which no block is alive, and nothing else to do. The cursor need not
+    /// have been written back: it stands at `cursor`, and `live` blocks are to be added to the chunk's, wrapping. Returns the bytes
+    /// bumped through, or `None` if it is not that case; then nothing has changed.
     ///
     /// # Safety
     ///
-    /// As there.
+    /// The caller must have the arena to itself, and no scope may have it entered but one that the caller ends.
     #[inline]
-    pub(crate) unsafe fn close_clean(&self) -> Option<u64> {
-        let cursor = self.cursor.get();
+    pub(crate) unsafe fn close_clean(&self, cursor: Cursor, live: u32) -> Option<u64> {
         // SAFETY: chunks are headers of the table.
         let Some(chunk) = (unsafe { cursor.chunk.as_ref() }) else { return self.plain.get().then_some(0) };
         // Without live blocks nobody else knows the chunk; see `LiveCount::close`.
-        if self.chunks.get() != 1 || chunk.used() != 0 || !self.plain.get() {
+        if self.chunks.get() != 1 || chunk.used().wrapping_add(live) != 0 || !self.plain.get() {
             return None;
         }
-        overwrite(chunk);
+        let passed = cursor.passed();
+        if cfg!(debug_assertions) {
+            chunk.carved.store(passed, Ordering::Relaxed);
+            overwrite(chunk);
+        }
+        chunk.set_used(0);
         chunk.carved.store(0, Ordering::Relaxed);
         self.cursor.set(Cursor { bump: cursor.bump & !(PAGE_SIZE - 1), ..cursor });
-        Some(u64::from(cursor.passed()))
+        Some(u64::from(passed))
     }
 
     /// Makes a record that was closed that of a new handle.
@@ -161,12 +166,18 @@ impl Arena {
 /// a use of it is noticed.
 #[inline]
 fn overwrite(chunk: &PageHeader) {
-    let wiped = chunk.class.load(Ordering::Relaxed) == WIPED;
-    if wiped || cfg!(all(debug_assertions, not(miri))) {
-        let bytes = chunk.carved.load(Ordering::Relaxed) as usize;
-        // SAFETY: the first `carved` bytes of the chunk were bumped through, and nothing in it is used any more.
-        unsafe { space::start_of(chunk).write_bytes(if wiped { 0 } else { POISON }, bytes.min(CHUNK_BYTES)) };
+    if chunk.class.load(Ordering::Relaxed) == WIPED {
+        fill(chunk, 0);
+    } else if cfg!(all(debug_assertions, not(miri))) {
+        fill(chunk, POISON);
     }
+}
+
+#[cold]
+fn fill(chunk: &PageHeader, byte: u8) {
+    let bytes = chunk.carved.load(Ordering::Relaxed) as usize;
+    // SAFETY: the first `carved` bytes of the chunk were bumped through, and nothing in it is used any more.
+    unsafe { space::start_of(chunk).write_bytes(byte, bytes.min(CHUNK_BYTES)) };
 }
 
 /// What debug builds overwrite the memory of a closed arena with.

@@ -90,6 +90,8 @@ pub(super) fn retire_tracker(tracker: &'static Tracker) {
 }
 
 /// A new record, or one that was used before. `None` when there is no memory.
+#[cold]
+#[inline(never)]
 pub(crate) fn new_record() -> Option<&'static Arena> {
     take_or_make(&RECORDS, || Arena {
         cursor: Cell::new(Cursor::NONE),

@@ -1,5 +1,6 @@
 //! Scopes of a thread and the arenas they enter.
 
+use core::cell::Cell;
 use core::ptr;
 
 use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, Thread, WATCHED};
@@ -53,33 +54,40 @@ impl Thread {
 
     /// Ends what [`open`](Self::open) began.
     pub(crate) fn close_opened(&self, opened: &Opened) {
-        let Entered { index, serial } = opened.entered;
-        let arena = opened.arena;
-        if index + 1 == self.depth.get()
+        let &Opened { arena, entered: Entered { index, serial } } = opened;
+        let alone = index + 1 == self.depth.get()
             && self.frames.get(index).is_some_and(|frame| frame.get().serial == serial)
+            && self.arena.get() == arena.address()
+            && arena.is_entered_once();
+        let (allocs, frees) = (self.allocs.get(), self.frees.get());
+        if alone
+            && let Some(heap) = self.attached()
+            && heap.arena_count.get() < CHUNKS_KEPT
+            // SAFETY: this thread has the arena entered, by the scope that ends here.
+            && let Some(bytes) = unsafe { arena.close_clean(self.cursor(), allocs.wrapping_sub(frees)) }
         {
-            self.park();
             arena.leave();
             self.depth.set(index);
             self.load_outer(index);
-            if let Some(heap) = self.attached()
-                && heap.arena_count.get() < CHUNKS_KEPT
-                && !arena.is_entered()
-                // SAFETY: the arena is the caller's, nobody has it entered, and parking has folded its cursor.
-                && let Some(bytes) = unsafe { arena.close_clean() }
-            {
-                heap.counters.arenas_closed.add(1);
-                heap.counters.arena_bytes.add(bytes);
-                heap.counters.arena_allocs.add(arena.allocs.get());
-                heap.counters.arenas_released.add(1);
-                trace::arena_closed(heap.index, &heap.counters);
-                keep_record(heap, arena);
-                return;
-            }
+            closed_clean(heap, arena, bytes, arena.allocs.get() + u64::from(allocs));
         } else {
             self.leave(opened.entered);
+            self.drop_arena(arena);
         }
-        self.close_arena(arena);
+    }
+
+    /// Ends an arena of whose figures nobody asks any more, and takes its record back.
+    pub(crate) fn drop_arena(&self, arena: &'static Arena) {
+        if let Some(heap) = self.attached()
+            && heap.arena_count.get() < CHUNKS_KEPT
+            && !arena.is_entered()
+            // SAFETY: the arena is the caller's, nobody has it entered, and leaving has folded its cursor.
+            && let Some(bytes) = unsafe { arena.close_clean(arena.cursor.get(), 0) }
+        {
+            closed_clean(heap, arena, bytes, arena.allocs.get());
+        } else {
+            self.close_arena(arena);
+        }
     }
 
     /// Leaves a scope and every scope inside it that is still entered.
@@ -93,13 +101,25 @@ impl Thread {
     #[inline(never)]
     fn leave_slow(&self, entered: Entered) {
         let Entered { index, serial } = entered;
+        let depth = self.depth.get();
+        let Some(frame) = self.frames.get(index).map(Cell::get) else { return };
         // Scopes that an outer one has ended already have nothing left to do.
-        if serial == 0 || index >= self.depth.get() || self.frames[index].get().serial != serial {
+        if index >= depth || frame.serial != serial {
             return;
         }
-        self.leave_down_to(index);
+        if index + 1 < depth {
+            return self.leave_down_to(index);
+        }
+        self.park();
+        // SAFETY: records live for ever.
+        if let Some(arena) = unsafe { frame.arena.as_ref() } {
+            arena.leave();
+        }
+        self.depth.set(index);
+        self.load_outer(index);
     }
 
+    #[cold]
     pub(super) fn leave_down_to(&self, depth: usize) {
         self.park();
         for frame in &self.frames[depth..self.depth.get()] {
@@ -344,14 +364,14 @@ impl Thread {
     }
 
     /// Steps outside of the arena, if one is entered, without a scope of its own. To be ended by [`Thread::step_in`].
-    #[inline]
+    #[inline(never)]
     pub(crate) fn step_out(&self) {
         self.park();
         self.load(None);
     }
 
     /// Takes up the innermost scope, whatever it is by now.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn step_in(&self) {
         self.park();
         self.load_outer(self.depth.get());
@@ -464,15 +484,32 @@ impl Thread {
     }
 }
 
+/// Counts an arena that [`Arena::close_clean`] has closed, and keeps its record.
+#[inline]
+fn closed_clean(heap: &Heap, arena: &'static Arena, bytes: u64, allocs: u64) {
+    heap.counters.arenas_closed.add(1);
+    heap.counters.arena_bytes.add(bytes);
+    heap.counters.arena_allocs.add(allocs);
+    heap.counters.arenas_released.add(1);
+    trace::arena_closed(heap.index, &heap.counters);
+    keep_record(heap, arena);
+}
+
 /// Keeps the record of a closed arena for the next one of the thread. Now and then a look at the clock, too.
 #[inline]
 fn keep_record(heap: &Heap, arena: &'static Arena) {
     if heap.counters.arenas_closed.get().is_multiple_of(CLOSED_PER_LOOK) {
-        scavenge::by_the_way(Some(heap));
+        look_at_clock(heap);
     }
     arena.next.set(heap.arenas.get());
     heap.arenas.set(arena);
     heap.arena_count.set(heap.arena_count.get() + 1);
+}
+
+#[cold]
+#[inline(never)]
+fn look_at_clock(heap: &Heap) {
+    scavenge::by_the_way(Some(heap));
 }
 
 /// Arenas closed between two looks at the clock.
