@@ -311,6 +311,33 @@ fn a_handler_reads_its_figures_steps_outside_and_lets_tasks_join() {
 }
 
 #[test]
+fn kinds_that_allocate_little_have_no_arena_if_asked_for() {
+    let _alone = alone();
+    async fn handler(uri: http::Uri, Extension(arena): Extension<ArenaHandle>) -> String {
+        let count = uri.query().map_or(10, |count| count.parse().unwrap());
+        drop((0..count).map(|number| format!("{number}")).collect::<Vec<_>>());
+        arena.is_some().to_string()
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let arenas = |layer: RequestArenaLayer, uris: &[&str]| {
+        let app = Router::new().route("/", get(handler)).route("/big", get(handler)).layer(layer);
+        let with_arena = |uri: &&&str| {
+            let answer = app.clone().oneshot(get_request(uri));
+            runtime.block_on(async { answer.await.unwrap().into_body().collect().await.unwrap().to_bytes() })
+                == "true"
+        };
+        (0..1_000 / uris.len()).flat_map(|_| uris).filter(with_arena).count()
+    };
+    assert_eq!(arenas(RequestArenaLayer::new(), &["/"]), 1_000);
+    assert_eq!(arenas(RequestArenaLayer::new().skip_small(true).skip_small(false), &["/"]), 1_000);
+    assert_eq!(arenas(RequestArenaLayer::new().skip_small(true), &["/big?200"]), 1_000);
+    let small = arenas(RequestArenaLayer::new().skip_small(true), &["/"]);
+    assert!((8..300).contains(&small), "{small}");
+    let half = arenas(RequestArenaLayer::new().skip_small(true), &["/", "/big?200"]);
+    assert!((508..800).contains(&half), "{half}");
+}
+
+#[test]
 fn skipped_requests_and_other_modes_have_no_arena() {
     let _alone = alone();
     async fn handler(Extension(arena): Extension<ArenaHandle>) -> String {

@@ -16,16 +16,20 @@ use shockwave_alloc::{mode, outside_arena, stats};
 use crate::sample;
 use crate::store::{NewUser, Store, User};
 
-/// All routes over one store, each request in an arena.
+/// All routes over one store, each request in an arena, except where that is not worth it.
 #[allow(dead_code, reason = "not every program that uses this has arenas")]
 pub fn router(store: Arc<Store>) -> Router {
-    // Who asks for the figures does not want to be in them.
-    routes(store).layer(RequestArenaLayer::new().skip(|request| request.uri.path().starts_with("/stats")))
+    // Outside of the layer: who asks for the figures does not want to be in them.
+    requests(store).layer(RequestArenaLayer::new().skip_small(true)).merge(figures())
 }
 
 /// The routes alone, as they are for other allocators.
 #[allow(dead_code, reason = "not every program that uses this has other allocators")]
 pub fn routes(store: Arc<Store>) -> Router {
+    requests(store).merge(figures())
+}
+
+fn requests(store: Arc<Store>) -> Router {
     Router::new()
         .route("/hello", get(hello))
         .route("/users", get(list_users).post(create_user))
@@ -34,9 +38,11 @@ pub fn routes(store: Arc<Store>) -> Router {
         .route("/upload", post(upload))
         .route("/download", get(download))
         .route("/wait/{ms}", get(wait))
-        .route("/stats", get(stats_text))
-        .route("/stats.json", get(stats_json))
         .with_state(store)
+}
+
+fn figures() -> Router {
+    Router::new().route("/stats", get(stats_text)).route("/stats.json", get(stats_json))
 }
 
 async fn hello() -> Response {

@@ -40,6 +40,7 @@ mod body;
 mod info;
 mod outside;
 mod service;
+mod small;
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub use info::RequestInfo;
 pub use service::{RequestArenaService, ResponseFuture};
 
 use info::Watch;
+use small::{Choice, Small};
 
 /// Gives each request an arena, see the [module](self).
 ///
@@ -82,6 +84,7 @@ struct Options {
     over_limit: Option<Arc<OverLimit>>,
     on_close: Option<Arc<OnClose>>,
     skip: Option<Arc<Skip>>,
+    small: Option<Arc<Small>>,
     server_timing: bool,
     record_in_span: bool,
 }
@@ -140,6 +143,20 @@ impl RequestArenaLayer {
         self.with(|options| options.skip = Some(Arc::new(skip)))
     }
 
+    /// Requests of kinds that allocate little get no arena (off if not set): those whose handlers make fewer than some 100 allocations,
+    /// which cost less in the slab than the arena does.
+    ///
+    /// What kind a request is of, its method and path say. One in 64 of such a kind still gets an arena, to see whether it has changed.
+    /// The others have an [`ArenaHandle::none`], and nothing of what is set here is done for them.
+    ///
+    /// ```
+    /// # use shockwave_alloc::tower::RequestArenaLayer;
+    /// let layer = RequestArenaLayer::new().skip_small(true);
+    /// ```
+    pub fn skip_small(self, on: bool) -> Self {
+        self.with(|options| options.small = on.then(|| Arc::new(Small::new())))
+    }
+
     /// Adds what the arena has served until the response begins to the response (off if not set):
     /// `server-timing: arena;desc="12 allocations, 3456 B"`.
     ///
@@ -186,9 +203,14 @@ impl<S> Layer<S> for RequestArenaLayer {
 }
 
 impl Options {
-    /// Opens the arena of a request.
-    fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Opened {
+    /// Opens the arena of a request. `None` if it is to have none.
+    fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Option<Opened> {
         let kind = kind_of_request(request.method(), request.uri().path());
+        let noted = match self.small.as_ref().map(|small| (small, small.choose(kind))) {
+            Some((_, Choice::Skipped)) => return None,
+            Some((small, Choice::LookedAt)) => Some((Arc::clone(small), kind)),
+            Some((_, Choice::Arena)) | None => None,
+        };
         let mut builder = RequestArena::builder().zero_freed(self.zero_freed).kind(kind);
         if let Some(limit) = self.limit {
             builder = builder.soft_limit(limit);
@@ -196,7 +218,7 @@ impl Options {
         let watched = self.on_close.is_some() || self.limit.is_some() || self.record_in_span;
         let watch = watched.then(|| Watch::new(request, Arc::clone(self)));
         let arena = ArenaHandle::with_closing(builder.build(), watch.clone().map(|watch| watch as _));
-        Opened { arena, watch, server_timing: self.server_timing, moving: !self.zero_freed }
+        Some(Opened { arena, watch, noted, server_timing: self.server_timing, moving: !self.zero_freed })
     }
 
     fn over_limit_response(&self, stats: &ArenaStats, info: &RequestInfo) -> Response<Bytes> {
@@ -236,6 +258,8 @@ fn kind_of_request(method: &Method, path: &str) -> u64 {
 struct Opened {
     arena: ArenaHandle,
     watch: Option<Arc<Watch>>,
+    /// Where to note how many allocations it has served, and the key of its kind.
+    noted: Option<(Arc<Small>, u64)>,
     server_timing: bool,
     /// Whether frames and what is in headers are moved out of the arena.
     moving: bool,
@@ -255,6 +279,7 @@ impl fmt::Debug for Options {
             .field("over_limit", &self.over_limit.is_some())
             .field("on_close", &self.on_close.is_some())
             .field("skip", &self.skip.is_some())
+            .field("small", &self.small)
             .field("server_timing", &self.server_timing)
             .field("record_in_span", &self.record_in_span)
             .finish()

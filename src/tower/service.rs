@@ -44,7 +44,7 @@ where
         if !skipped && let Some(skip) = &self.options.skip {
             (request, skipped) = skips(&**skip, request);
         }
-        let opened = (!skipped).then(|| self.options.open(&request));
+        let opened = if skipped { None } else { self.options.open(&request) };
         let inner = match &opened {
             Some(opened) => opened.arena.run(|| {
                 request.extensions_mut().insert(opened.arena.clone());
@@ -141,6 +141,11 @@ impl Opened {
         }
         if let Some(watch) = &self.watch {
             watch.answered(response.status());
+        }
+        if let Some((small, kind)) = &self.noted
+            && let Some(stats) = self.arena.stats()
+        {
+            small.note(*kind, stats.allocations);
         }
         outside::headers(response.headers_mut(), self.moving);
     }
