@@ -183,12 +183,6 @@ impl Arena {
         self.entered.load(Ordering::Acquire) != 0
     }
 
-    /// Whether one scope, and no other, has it entered.
-    #[inline]
-    pub(crate) fn is_entered_once(&self) -> bool {
-        self.entered.load(Ordering::Relaxed) == 1
-    }
-
     /// Address of the thread record that entered it last.
     #[inline]
     pub(crate) fn thread(&self) -> usize {

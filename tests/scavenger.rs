@@ -193,6 +193,58 @@ fn holes_of_the_page_that_a_sleeping_thread_takes_blocks_from_go_back() {
 }
 
 #[test]
+fn the_page_that_a_sleeping_thread_takes_blocks_from_goes_back_when_others_have_emptied_it() {
+    let _alone = alone();
+    let (report, reports) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let sleeper = std::thread::spawn(move || {
+        // All blocks of a page, so that the thread keeps none.
+        report
+            .send((0..64).map(|_| black_box(vec![1u8; 1024])).collect::<Vec<_>>())
+            .expect("someone listens");
+        wait.recv().expect("told to go on");
+        let again: Vec<_> = (0..64).map(|number| black_box(vec![number as u8; 1024])).collect();
+        again.iter().enumerate().for_each(|(number, block)| verify(number, block));
+    });
+    let blocks = reports.recv().expect("the sleeper is alive");
+    (0..3).for_each(|_| _ = purge());
+    let before = stats().slab_pages;
+    drop(blocks);
+    (0..3).for_each(|_| _ = purge());
+    assert!(stats().slab_pages < before, "{} of {before} pages", stats().slab_pages);
+    go_on.send(()).expect("the sleeper is alive");
+    sleeper.join().expect("its blocks are whole");
+}
+
+#[test]
+fn holes_that_were_used_again_go_back_again() {
+    let _alone = alone();
+    let (report, reports) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let sleeper = std::thread::spawn(move || {
+        let kept = black_box(vec![7u8; 1024]);
+        // As many live blocks at each visit. Others free them, so that the thread keeps none.
+        for _ in wait {
+            let blocks: Vec<_> = (0..60).map(|number| black_box(vec![number as u8; 1024])).collect();
+            report.send(blocks).expect("someone listens");
+        }
+        verify(7, &kept);
+    });
+    let before = stats().hole_bytes;
+    for round in 0..10 {
+        go_on.send(()).expect("the sleeper is alive");
+        let blocks = reports.recv().expect("the sleeper is alive");
+        blocks.iter().enumerate().for_each(|(number, block)| verify(number, block));
+        drop(blocks);
+        purge();
+        let holes = stats().hole_bytes;
+        assert!(holes >= before + (4 << 12), "{before} and {holes} in round {round}");
+    }
+    drop(go_on);
+    sleeper.join().expect("its block is whole");
+}
+
+#[test]
 fn visits_disturb_nobody() {
     let _alone = alone();
     let config = ScavengerConfig::DEFAULT.decay(Duration::from_millis(2));

@@ -399,3 +399,27 @@ fn the_next_arena_starts_over_when_what_was_left_is_gone() {
     assert!(third > second, "it goes on behind what has survived");
     assert_eq!((survivor[0], block[99]), (2, 2));
 }
+
+/// What the thread keeps of an arena, for the next one, must count no block that is gone.
+#[test]
+fn arenas_whose_blocks_are_gone_leave_nothing() {
+    let _alone = alone();
+    let before = stats();
+    for round in 0..10 {
+        with_request_arena(|| {
+            let blocks: Vec<_> = (0..round).map(|number| black_box(Box::new(number))).collect();
+            // The blocks are counted where they are when a scope inside begins, and freed after that.
+            outside_arena(|| ());
+            drop(blocks);
+        });
+        with_request_arena(|| (0..round).for_each(|number| drop(black_box(Box::new(number)))));
+        let after = stats();
+        assert_eq!(
+            (after.arena.blocks, after.arena.bytes),
+            (before.arena.blocks, before.arena.bytes),
+            "{round}"
+        );
+        assert_eq!(after.pinned_chunks, before.pinned_chunks);
+    }
+    assert_eq!(stats().arenas_closed, before.arenas_closed + 20);
+}

@@ -55,15 +55,14 @@ impl Thread {
     /// Ends what [`open`](Self::open) began.
     pub(crate) fn close_opened(&self, opened: &Opened) {
         let &Opened { arena, entered: Entered { index, serial } } = opened;
-        let alone = index + 1 == self.depth.get()
+        let is_top = index + 1 == self.depth.get()
             && self.frames.get(index).is_some_and(|frame| frame.get().serial == serial)
-            && self.arena.get() == arena.address()
-            && arena.is_entered_once();
+            && self.arena.get() == arena.address();
         let (allocs, frees) = (self.allocs.get(), self.frees.get());
-        if alone
+        if is_top
             && let Some(heap) = self.attached()
             && heap.arena_count.get() < CHUNKS_KEPT
-            // SAFETY: this thread has the arena entered, by the scope that ends here.
+            // SAFETY: nobody but the scope that ends here knows the arena, and the thread's cursor is its.
             && let Some(bytes) = unsafe { arena.close_clean(self.cursor(), allocs.wrapping_sub(frees)) }
         {
             arena.leave();
