@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use shockwave_alloc::{Mode, RequestArena, Shockwave, outside_arena, set_mode, stats, with_request_arena};
+use shockwave_alloc::{
+    Mode, RequestArena, Shockwave, current_arena_stats, outside_arena, set_mode, stats, with_request_arena,
+};
 
 use common::{Block, Live, Rng, alone, churn};
 
@@ -374,6 +376,7 @@ fn forgotten_guards_of_dropped_arenas_use_up_no_places() {
         mem::forget(forgotten.enter());
         live.alloc(24, 8);
         drop(forgotten);
+        assert!(current_arena_stats().is_none(), "nothing is in an arena that is gone");
         let arena = RequestArena::new();
         assert_eq!(arena.run(|| added(&arena, || live.alloc(40, 8))), 1, "after {round} forgotten guards");
     }
