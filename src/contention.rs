@@ -199,3 +199,44 @@ pub fn moved_lines() -> impl Iterator<Item = (usize, u64)> {
         .map(|line| (line.number.load(Ordering::Relaxed), line.transfers.load(Ordering::Relaxed)));
     lines.filter(|(_, transfers)| *transfers > 0).map(|(number, transfers)| (number * LINE_BYTES, transfers))
 }
+
+#[cfg(test)]
+mod tests {
+    use core::ptr;
+
+    use super::*;
+
+    #[repr(align(64))]
+    struct Alone(#[expect(dead_code, reason = "only its address counts")] u8);
+
+    /// Has another thread do something.
+    fn elsewhere(f: impl FnOnce() + Send) {
+        std::thread::scope(|scope| _ = scope.spawn(f).join().expect("it ends"));
+    }
+
+    #[test]
+    fn a_line_moves_when_another_thread_wrote_it_or_it_is_written_and_another_has_it() {
+        static PLACE: Alone = Alone(0);
+        let address = ptr::from_ref(&PLACE).addr();
+        let touch = |access| note(ptr::from_ref(&PLACE).cast(), access);
+        let moved = || moved_lines().find(|line| line.0 == address).map_or(0, |line| line.1);
+        reset();
+        touch(Access::Write);
+        touch(Access::Read);
+        touch(Access::ReadModifyWrite);
+        assert_eq!(moved(), 0);
+        elsewhere(|| {
+            touch(Access::Read);
+            assert_eq!(moved(), 1, "it was written here");
+            touch(Access::Read);
+            assert_eq!(moved(), 1, "it is there already");
+        });
+        touch(Access::Read);
+        assert_eq!(moved(), 1, "both have it");
+        elsewhere(|| touch(Access::Write));
+        assert_eq!(moved(), 2);
+        touch(Access::ReadModifyWrite);
+        assert_eq!(moved(), 3);
+        assert!(contention().shared_lines_written > 0);
+    }
+}
