@@ -211,7 +211,7 @@ mod tests {
 
     /// Has another thread do something.
     fn elsewhere(f: impl FnOnce() + Send) {
-        std::thread::scope(|scope| _ = scope.spawn(f).join().expect("it ends"));
+        std::thread::scope(|scope| scope.spawn(f).join()).expect("it ends");
     }
 
     #[test]

@@ -5,8 +5,10 @@ use core::ptr;
 use std::alloc::System;
 
 use crate::config::{self, Config, Mode};
+use crate::size_class::SMALL_MAX;
+use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Counter, Traffic, UNATTACHED};
-use crate::{space, startup, thread};
+use crate::{snapshot, startup, thread};
 
 /// The allocator. One line makes it a program's own:
 ///
@@ -185,6 +187,10 @@ impl<A: GlobalAlloc> Shockwave<A> {
     /// As [`GlobalAlloc::alloc`].
     #[cold]
     unsafe fn alloc_slow(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
+        if layout.size() > SMALL_MAX {
+            // SAFETY: passed on.
+            return unsafe { Self::alloc_big(layout, zeroed, this) };
+        }
         if let Some(block) = thread::current().alloc_pretenured(layout.size(), layout.align()) {
             if zeroed {
                 // SAFETY: the block has at least this size.
@@ -200,6 +206,24 @@ impl<A: GlobalAlloc> Shockwave<A> {
                 Self::alloc_reserved(layout, zeroed, this)
             }
         }
+    }
+
+    /// [`Self::alloc_slow`] for what no size class serves.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
+    #[inline(never)]
+    unsafe fn alloc_big(layout: Layout, zeroed: bool, this: &Self) -> *mut u8 {
+        let Some(block) = thread::current().alloc_cached(layout.size(), layout.align()) else {
+            // SAFETY: passed on.
+            return unsafe { Self::alloc_reserved(layout, zeroed, this) };
+        };
+        if zeroed {
+            // SAFETY: the block has at least this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
     }
 
     /// [`Self::alloc_slow`] where the block is from the reservation, if there is room.
@@ -239,11 +263,28 @@ impl<A: GlobalAlloc> Shockwave<A> {
         if startup::mode() != Mode::Standard {
             UNATTACHED.fallbacks.add_shared(1);
         }
-        self.call_backing(
+        let block = self.call_backing(
             // SAFETY: passed on.
             |backing| unsafe { if zeroed { backing.alloc_zeroed(layout) } else { backing.alloc(layout) } },
             |block| if block.is_null() { Traffic::Refused } else { Traffic::Alloc(layout.size()) },
-        )
+        );
+        if block.is_null() { Self::alloc_at_last(layout, zeroed) } else { block }
+    }
+
+    /// Allocates what nobody has memory for, if what threads and heaps keep is enough, sleeping threads' too.
+    #[cold]
+    fn alloc_at_last(layout: Layout, zeroed: bool) -> *mut u8 {
+        // What cannot be there in any case need not be looked for.
+        if startup::mode() == Mode::Standard || layout.size() / PAGE_SIZE >= space::pages_ever_used() {
+            return ptr::null_mut();
+        }
+        snapshot::purge();
+        let (block, clean) = thread::current().alloc_slow(layout);
+        if !block.is_null() && zeroed && !clean {
+            // SAFETY: the block has at least this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
     }
 
     /// # Safety

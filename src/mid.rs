@@ -54,15 +54,15 @@ struct Entry {
 
 impl Entry {
     fn pack(self, block: *const u8) -> u64 {
-        offset(block) << 48 | (self.class as u64 + 1) << 40 | self.size as u64
+        offset(block) << 48 | (self.class as u64 + 1) << SIZE_BITS | self.size as u64
     }
 
     /// Reads the entry of a block; `None` if no such block begins in the page.
     fn read(header: &PageHeader, block: *const u8) -> Option<Entry> {
         let word = slot(header, block).get();
         (word != 0 && word >> 48 == offset(block)).then_some(Entry {
-            class: usize::from((word >> 40) as u8) - 1,
-            size: (word & ((1 << 40) - 1)) as usize,
+            class: usize::from((word >> SIZE_BITS) as u8) - 1,
+            size: (word & ((1 << SIZE_BITS) - 1)) as usize,
         })
     }
 
@@ -77,7 +77,16 @@ impl Entry {
     fn write(self, header: &PageHeader, block: *const u8) {
         slot(header, block).set(self.pack(block));
     }
+
+    /// Changes the entry of a block that the program has had to that of one that is kept for later.
+    fn write_kept(header: &PageHeader, block: *const u8) {
+        let slot = slot(header, block);
+        slot.set(slot.get() >> SIZE_BITS << SIZE_BITS);
+    }
 }
+
+/// Bits of an entry that hold a size.
+const SIZE_BITS: u32 = 40;
 
 fn offset(block: *const u8) -> u64 {
     (block.addr() & (PAGE_SIZE - 1)) as u64
@@ -112,7 +121,19 @@ pub(crate) fn alloc(layout: Layout, grows: bool, cache: Option<&Cache>, preferre
     block
 }
 
+/// Allocates a block of `size` bytes if the cache has one: the shortest way.
+#[inline]
+pub(crate) fn alloc_cached(size: usize, cache: &Cache) -> Option<*mut u8> {
+    let (block, class) = cache.take(class_of(size))?;
+    // Always there, as the block was.
+    let header = space::header_of(block)?;
+    Entry { class, size }.write(header, block);
+    count(Some(cache), 1, size as u64, size_of_class(class) as u64);
+    Some(block)
+}
+
 /// Adds to the live blocks, bytes and the room of these blocks; less is more than 2^63.
+#[inline]
 fn count(cache: Option<&Cache>, blocks: u64, bytes: u64, room: u64) {
     match cache {
         Some(cache) => {
@@ -163,9 +184,10 @@ fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
 /// # Safety
 ///
 /// The block must be handed out and not used any more.
+#[inline]
 pub(crate) unsafe fn dealloc(header: &PageHeader, ptr: *mut u8, cache: Option<&Cache>) {
     let Entry { class, size } = Entry::of_live(header, ptr);
-    Entry { class, size: 0 }.write(header, ptr);
+    Entry::write_kept(header, ptr);
     count(cache, u64::MAX, (size as u64).wrapping_neg(), (size_of_class(class) as u64).wrapping_neg());
     let block = space::at(ptr.addr());
     match cache {

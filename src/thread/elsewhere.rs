@@ -38,6 +38,10 @@ pub(super) unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static
     if cfg!(debug_assertions) && header.kind() == Kind::Slab {
         check_layout(header, ptr, layout);
     }
+    if header.kind() == Kind::Mid {
+        // SAFETY: passed on.
+        return unsafe { dealloc_mid(ptr, layout, header) };
+    }
     let block = space::at(ptr.addr());
     // SAFETY: passed on.
     unsafe {
@@ -46,6 +50,21 @@ pub(super) unsafe fn dealloc_slow(ptr: *mut u8, layout: Layout, header: &'static
             dealloc_by_kind(ptr, layout, header, block);
         }
     }
+}
+
+/// Frees a block that begins in a page of a mid-size span.
+///
+/// # Safety
+///
+/// As [`Thread::dealloc`].
+#[inline]
+unsafe fn dealloc_mid(ptr: *mut u8, layout: Layout, header: &'static PageHeader) {
+    let thread = current();
+    thread.bypassed_freed(layout.size());
+    let heap = thread.attached();
+    let _inside = heap.map(Heap::go_inside);
+    // SAFETY: passed on.
+    unsafe { mid::dealloc(header, ptr, heap.map(|heap| &heap.mid)) };
 }
 
 /// [`dealloc_slow`] by what the page of `header` is used for. `block` is as in [`Thread::dealloc`].
@@ -70,13 +89,8 @@ unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHea
         }
         // SAFETY: passed on.
         Kind::Chunk => unsafe { dealloc_in_other_chunk(thread, ptr, layout, header) },
-        Kind::Mid => {
-            thread.bypassed_freed(layout.size());
-            let heap = thread.attached();
-            let _inside = heap.map(Heap::go_inside);
-            // SAFETY: passed on.
-            unsafe { mid::dealloc(header, ptr, heap.map(|heap| &heap.mid)) };
-        }
+        // SAFETY: passed on.
+        Kind::Mid => unsafe { dealloc_mid(ptr, layout, header) },
         Kind::Aligned => {
             thread.bypassed_freed(layout.size());
             // SAFETY: passed on.

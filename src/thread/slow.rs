@@ -56,6 +56,27 @@ impl Thread {
         Some(block)
     }
 
+    /// Allocates a mid-size block that the thread has kept, if it has one that fits.
+    #[inline]
+    pub(crate) fn alloc_cached(&self, size: usize, align: usize) -> Option<*mut u8> {
+        if size <= SMALL_MAX
+            || size > mid::MID_MAX
+            || align > mid::MID_ALIGN_MAX
+            || startup::mode() == Mode::Standard
+        {
+            return None;
+        }
+        let heap = self.attached()?;
+        let inside = heap.go_inside();
+        let block = mid::alloc_cached(size, &heap.mid)?;
+        drop(inside);
+        if let Some(arena) = self.entered_arena() {
+            arena.count_bypassed(size);
+            self.limit_moved(arena);
+        }
+        Some(block)
+    }
+
     /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes. As
     /// [`Thread::alloc_slow`] otherwise.
     fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {

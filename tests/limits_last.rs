@@ -1,0 +1,87 @@
+//! A reservation of 16 MiB and no more memory than that: before an allocation fails, everybody's is looked for.
+
+use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+
+use shockwave_alloc::{Shockwave, stats};
+
+/// The system's memory, until there is none.
+struct Refusing;
+
+static REFUSES: AtomicBool = AtomicBool::new(false);
+
+// SAFETY: hands calls on, or refuses, which is allowed.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if REFUSES.load(Ordering::Relaxed) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Shockwave<Refusing> = Shockwave::with_backing(Refusing).with_reservation(16 << 20);
+
+const THREADS: usize = 6;
+
+#[test]
+fn what_sleeping_threads_keep_is_enough_for_one_more_block() {
+    let layout = Layout::from_size_align(64 << 10, 8).unwrap();
+    let (filled, done) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (filled, done) = (Arc::clone(&filled), Arc::clone(&done));
+            std::thread::spawn(move || {
+                // Freed, and kept for the thread's next requests.
+                drop((0..12).map(|_| vec![thread as u8; 64 << 10]).collect::<Vec<_>>());
+                filled.wait();
+                done.wait();
+                vec![thread as u8; 64 << 10].iter().all(|&byte| byte == thread as u8)
+            })
+        })
+        .collect();
+    filled.wait();
+    let mut blocks: Vec<*mut u8> = Vec::with_capacity(1000);
+    let kept = stats();
+    REFUSES.store(true, Ordering::Relaxed);
+    loop {
+        // SAFETY: the layout has a size.
+        let block =
+            unsafe { if blocks.len().is_multiple_of(2) { alloc(layout) } else { alloc_zeroed(layout) } };
+        if block.is_null() {
+            break;
+        }
+        if !blocks.len().is_multiple_of(2) {
+            // SAFETY: the block has this size and was zeroed.
+            let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+            assert!(bytes.iter().all(|&byte| byte == 0), "block {}", blocks.len());
+        }
+        // SAFETY: as above.
+        unsafe { block.write_bytes(0xEE, layout.size()) };
+        blocks.push(block);
+    }
+    // More than can ever be there.
+    // SAFETY: the layout has a size.
+    assert!(unsafe { alloc(Layout::from_size_align(1 << 30, 8).unwrap()) }.is_null());
+    REFUSES.store(false, Ordering::Relaxed);
+    let count = blocks.len();
+    for block in blocks {
+        // SAFETY: it was allocated with this layout.
+        unsafe {
+            assert_eq!(block.add(layout.size() - 1).read(), 0xEE);
+            dealloc(block, layout);
+        }
+    }
+    done.wait();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    // 256 pages less the tables' and those of small objects; 72 of them were with the sleeping threads.
+    assert!(count > 150, "{count} blocks of 64 KiB\n{kept}\n{}", stats());
+}
