@@ -20,8 +20,8 @@ pub(crate) fn register() {
 }
 
 extern "C" fn before() {
-    scavenge::lock_for_fork();
     escape::lock_for_fork();
+    scavenge::lock_for_fork();
     chunk::lock_for_fork();
     mid::lock_for_fork();
     aligned::lock_for_fork();
@@ -35,8 +35,8 @@ extern "C" fn after() {
         aligned::unlock_after_fork();
         mid::unlock_after_fork();
         chunk::unlock_after_fork();
-        escape::unlock_after_fork();
         scavenge::unlock_after_fork();
+        escape::unlock_after_fork();
     }
 }
 

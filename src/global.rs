@@ -8,7 +8,8 @@ use crate::config::{self, Config, Mode};
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Counter, Traffic, UNATTACHED};
-use crate::{snapshot, startup, thread};
+use crate::thread::{self, Thread};
+use crate::{snapshot, startup};
 
 /// The allocator. One line makes it a program's own:
 ///
@@ -192,16 +193,12 @@ impl<A: GlobalAlloc> Shockwave<A> {
             return unsafe { Self::alloc_big(layout, zeroed, this) };
         }
         if let Some(block) = thread::current().alloc_pretenured(layout.size(), layout.align()) {
-            if zeroed {
-                // SAFETY: the block has at least this size.
-                unsafe { block.write_bytes(0, layout.size()) };
-            }
-            return block;
+            return cleared(block, layout.size(), zeroed);
         }
         // SAFETY: passed on.
         unsafe {
             if !thread::current().has_cursor() && startup::mode() == Mode::Standard {
-                this.alloc_backing(layout, zeroed)
+                this.alloc_backing(layout, zeroed, |_| ptr::null_mut())
             } else {
                 Self::alloc_reserved(layout, zeroed, this)
             }
@@ -219,11 +216,7 @@ impl<A: GlobalAlloc> Shockwave<A> {
             // SAFETY: passed on.
             return unsafe { Self::alloc_reserved(layout, zeroed, this) };
         };
-        if zeroed {
-            // SAFETY: the block has at least this size.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
-        block
+        cleared(block, layout.size(), zeroed)
     }
 
     /// [`Self::alloc_slow`] where the block is from the reservation, if there is room.
@@ -244,22 +237,28 @@ impl<A: GlobalAlloc> Shockwave<A> {
         };
         if block.is_null() {
             // SAFETY: passed on.
-            return unsafe { this.alloc_backing(layout, zeroed) };
+            return unsafe {
+                this.alloc_backing(layout, zeroed, |thread| {
+                    let (block, clean) = thread.alloc_slow(layout);
+                    cleared(block, layout.size(), zeroed && !clean)
+                })
+            };
         }
-        if zeroed && !clean {
-            // SAFETY: the block has at least this size.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
-        block
+        cleared(block, layout.size(), zeroed && !clean)
     }
 
-    /// Allocates from the backing allocator.
+    /// Allocates from the backing allocator, or if that has no memory by `again`, see [`Self::at_last`].
     ///
     /// # Safety
     ///
     /// As [`GlobalAlloc::alloc`].
     #[inline(never)]
-    unsafe fn alloc_backing(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+    unsafe fn alloc_backing(
+        &self,
+        layout: Layout,
+        zeroed: bool,
+        again: impl FnOnce(&Thread) -> *mut u8,
+    ) -> *mut u8 {
         if startup::mode() != Mode::Standard {
             UNATTACHED.fallbacks.add_shared(1);
         }
@@ -268,23 +267,18 @@ impl<A: GlobalAlloc> Shockwave<A> {
             |backing| unsafe { if zeroed { backing.alloc_zeroed(layout) } else { backing.alloc(layout) } },
             |block| if block.is_null() { Traffic::Refused } else { Traffic::Alloc(layout.size()) },
         );
-        if block.is_null() { Self::alloc_at_last(layout, zeroed) } else { block }
+        if block.is_null() { Self::at_last(layout.size(), again) } else { block }
     }
 
-    /// Allocates what nobody has memory for, if what threads and heaps keep is enough, sleeping threads' too.
+    /// Tries `again` for memory that nobody has, after what is kept for later, by sleeping threads too, has gone back to the space.
     #[cold]
-    fn alloc_at_last(layout: Layout, zeroed: bool) -> *mut u8 {
+    fn at_last(size: usize, again: impl FnOnce(&Thread) -> *mut u8) -> *mut u8 {
         // What cannot be there in any case need not be looked for.
-        if startup::mode() == Mode::Standard || layout.size() / PAGE_SIZE >= space::pages_ever_used() {
+        if startup::mode() == Mode::Standard || size / PAGE_SIZE >= space::pages_ever_used() {
             return ptr::null_mut();
         }
         snapshot::purge();
-        let (block, clean) = thread::current().alloc_slow(layout);
-        if !block.is_null() && zeroed && !clean {
-            // SAFETY: the block has at least this size.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
-        block
+        again(thread::current())
     }
 
     /// # Safety
@@ -306,14 +300,38 @@ impl<A: GlobalAlloc> Shockwave<A> {
     #[cold]
     #[inline(never)]
     unsafe fn realloc_backing(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        self.call_backing(
+        let moved = self.call_backing(
             // SAFETY: passed on.
             |backing| unsafe { backing.realloc(ptr, layout, new_size) },
             |block| {
                 if block.is_null() { Traffic::Refused } else { Traffic::Realloc(layout.size(), new_size) }
             },
-        )
+        );
+        if !moved.is_null() {
+            return moved;
+        }
+        // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let moved = Self::at_last(new_size, |thread| thread.alloc_outside(layout.size(), new_layout));
+        if !moved.is_null() {
+            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Refused, the old one is as it was.
+            unsafe {
+                ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
+                Self::dealloc_backing(ptr, layout, self);
+            }
+        }
+        moved
     }
+}
+
+/// A block of at least `size` bytes, or null, filled with zeros if `clear` says so.
+#[inline]
+fn cleared(block: *mut u8, size: usize, clear: bool) -> *mut u8 {
+    if clear && !block.is_null() {
+        // SAFETY: a new block of this size, which nobody else knows.
+        unsafe { block.write_bytes(0, size) };
+    }
+    block
 }
 
 // SAFETY: blocks come from slab pages, chunks, runs of pages or the backing allocator. Each keeps a block to itself until it
@@ -360,7 +378,11 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
         let mut moved = thread.alloc_for_move(header, ptr, layout.size(), new_layout);
         if moved.is_null() {
             // SAFETY: passed on.
-            moved = unsafe { self.alloc_backing(new_layout, false) };
+            moved = unsafe {
+                self.alloc_backing(new_layout, false, |thread| {
+                    thread.alloc_for_move(header, ptr, layout.size(), new_layout)
+                })
+            };
         }
         if !moved.is_null() {
             // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Where there was no

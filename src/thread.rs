@@ -33,6 +33,9 @@ pub(crate) const DEPTH_MAX: usize = 32;
 /// Stands for "no arena entered": the owner of no page.
 const NO_ARENA: usize = 1;
 
+/// Stands for "stepped outside of the arena that is entered": the owner of no page either.
+const STEPPED_OUT: usize = NO_ARENA | WATCHED;
+
 /// Added to the address of an entered arena whose every allocation and free takes the slow path, so that it is the owner of no
 /// page either.
 const WATCHED: usize = 2;
@@ -64,7 +67,7 @@ pub(crate) struct Thread {
     tenure: Cell<*const Tenure>,
     /// The thread's heap; frees of its blocks are local. [`EMPTY_HEAP`] owns nothing.
     heap: Cell<*const Heap>,
-    /// Address of the arena record that is entered, perhaps with [`WATCHED`], or [`NO_ARENA`].
+    /// Address of the arena record that is entered, perhaps with [`WATCHED`], or [`NO_ARENA`] or [`STEPPED_OUT`].
     arena: Cell<usize>,
     /// The arena's cursor, see [`Cursor`]; fits nothing while no arena is entered, or one that is watched or diverted: then the
     /// cursor stays in the record.

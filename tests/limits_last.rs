@@ -1,10 +1,10 @@
-//! A reservation of 16 MiB and no more memory than that: before an allocation fails, everybody's is looked for.
+//! A reservation of 16 MiB and no more memory than that: before an allocation fails, what others keep is looked for.
 
-use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc};
+use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
-use shockwave_alloc::{Shockwave, stats};
+use shockwave_alloc::{Mode, Shockwave, set_mode, stats};
 
 /// The system's memory, until there is none.
 struct Refusing;
@@ -35,6 +35,15 @@ const THREADS: usize = 6;
 #[test]
 fn what_sleeping_threads_keep_is_enough_for_one_more_block() {
     let layout = Layout::from_size_align(64 << 10, 8).unwrap();
+    set_mode(Mode::Standard);
+    let short = Layout::from_size_align(100, 8).unwrap();
+    // SAFETY: the layout has a size, and the block is as long.
+    let of_backing = unsafe {
+        let block = alloc(short);
+        block.write_bytes(0x77, 100);
+        block
+    };
+    set_mode(Mode::Arena);
     let (filled, done) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
@@ -71,6 +80,18 @@ fn what_sleeping_threads_keep_is_enough_for_one_more_block() {
     // More than can ever be there.
     // SAFETY: the layout has a size.
     assert!(unsafe { alloc(Layout::from_size_align(1 << 30, 8).unwrap()) }.is_null());
+    // What lives with the backing allocator moves, when there is a place for it.
+    // SAFETY: the blocks have these layouts, and neither is used after that.
+    let moved = unsafe {
+        dealloc(blocks.pop().expect("a block"), layout);
+        realloc(of_backing, short, 60 << 10)
+    };
+    assert!(!moved.is_null());
+    // SAFETY: the block has this size, of which the first 100 bytes were written.
+    unsafe {
+        assert!(std::slice::from_raw_parts(moved, 100).iter().all(|&byte| byte == 0x77));
+        dealloc(moved, Layout::from_size_align(60 << 10, 8).unwrap());
+    }
     REFUSES.store(false, Ordering::Relaxed);
     let count = blocks.len();
     for block in blocks {

@@ -89,8 +89,6 @@ unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHea
         }
         // SAFETY: passed on.
         Kind::Chunk => unsafe { dealloc_in_other_chunk(thread, ptr, layout, header) },
-        // SAFETY: passed on.
-        Kind::Mid => unsafe { dealloc_mid(ptr, layout, header) },
         Kind::Aligned => {
             thread.bypassed_freed(layout.size());
             // SAFETY: passed on.
@@ -100,7 +98,8 @@ unsafe fn dealloc_by_kind(ptr: *mut u8, layout: Layout, header: &'static PageHea
             thread.bypassed_freed(layout.size());
             large::dealloc(header);
         }
-        Kind::Free | Kind::Spare | Kind::Meta => {
+        // Mid-size blocks have a way of their own.
+        Kind::Free | Kind::Spare | Kind::Meta | Kind::Mid => {
             invariant::fatal("free of a block that does not exist, or twice")
         }
     }

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::ptr;
 
-use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, Thread, WATCHED};
+use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, STEPPED_OUT, Thread, WATCHED};
 use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
 use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
@@ -367,6 +367,8 @@ impl Thread {
     pub(crate) fn step_out(&self) {
         self.park();
         self.load(None);
+        // Not as if there were none: the backing allocator must not find the way back in (`suspend`).
+        self.arena.set(STEPPED_OUT);
     }
 
     /// Takes up the innermost scope, whatever it is by now.
@@ -379,7 +381,7 @@ impl Thread {
     #[inline]
     pub(crate) fn entered_arena(&self) -> Option<&'static Arena> {
         // SAFETY: the address is that of a record, which lives for ever.
-        (self.arena.get() != NO_ARENA)
+        (self.arena.get() & !WATCHED != NO_ARENA)
             .then(|| unsafe { &*space::at(self.arena.get() & !WATCHED).cast::<Arena>() })
     }
 

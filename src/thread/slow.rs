@@ -79,7 +79,7 @@ impl Thread {
 
     /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes. As
     /// [`Thread::alloc_slow`] otherwise.
-    fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {
+    pub(crate) fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {
         if startup::mode() == Mode::Standard {
             return ptr::null_mut();
         }

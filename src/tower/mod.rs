@@ -147,7 +147,9 @@ impl RequestArenaLayer {
     /// which cost less in the slab than the arena does.
     ///
     /// What kind a request is of, its method and path say. One in 64 of such a kind still gets an arena, to see whether it has changed.
-    /// The others have an [`ArenaHandle::none`], and nothing of what is set here is done for them.
+    /// The others have an [`ArenaHandle::none`], and nobody is told about them ([`on_close`](Self::on_close),
+    /// [`server_timing`](Self::server_timing)). Has no effect together with a [soft limit](Self::soft_limit) or
+    /// [`zero_freed`](Self::zero_freed), which all requests are to have.
     ///
     /// ```
     /// # use shockwave_alloc::tower::RequestArenaLayer;
@@ -206,7 +208,10 @@ impl Options {
     /// Opens the arena of a request. `None` if it is to have none.
     fn open<B>(self: &Arc<Self>, request: &Request<B>) -> Option<Opened> {
         let kind = kind_of_request(request.method(), request.uri().path());
-        let noted = match self.small.as_ref().map(|small| (small, small.choose(kind))) {
+        // What protects something is done for all.
+        let protects = self.limit.is_some() || self.zero_freed;
+        let small = self.small.as_ref().filter(|_| !protects);
+        let noted = match small.map(|small| (small, small.choose(kind))) {
             Some((_, Choice::Skipped)) => return None,
             Some((small, Choice::LookedAt)) => Some((Arc::clone(small), kind)),
             Some((_, Choice::Arena)) | None => None,

@@ -144,6 +144,8 @@ impl Opened {
         }
         if let Some((small, kind)) = &self.noted
             && let Some(stats) = self.arena.stats()
+            // One that was diverted has served nothing, whatever the handler has allocated.
+            && stats.allocations > 0
         {
             small.note(*kind, stats.allocations);
         }

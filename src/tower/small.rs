@@ -21,7 +21,9 @@ const RARELY: u32 = 64;
 /// Kinds of which something is known. Those that meet in a place take it from each other, and are then not found small.
 const KINDS: usize = 256;
 
-/// What is known of each kind. Shared by all threads; in the steady state nobody writes it.
+/// What is known of each kind. Shared by all threads; in the steady state nobody writes it. Aligned, so that it shares no cache line with
+/// the count of its owners, which is written for each request that is looked at.
+#[repr(align(128))]
 pub(super) struct Small {
     /// Small requests in a row, up to [`ENOUGH`], in the low [`COUNT_BITS`]; above them what tells the kind from others of the place.
     places: [AtomicU32; KINDS],
