@@ -9,7 +9,7 @@ use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Counter, Traffic, UNATTACHED};
 use crate::thread::{self, Thread};
-use crate::{snapshot, startup};
+use crate::{scavenge, startup};
 
 /// The allocator. One line makes it a program's own:
 ///
@@ -277,8 +277,10 @@ impl<A: GlobalAlloc> Shockwave<A> {
         if startup::mode() == Mode::Standard || size / PAGE_SIZE >= space::pages_ever_used() {
             return ptr::null_mut();
         }
-        snapshot::purge();
-        again(thread::current())
+        let thread = thread::current();
+        thread.release_kept();
+        scavenge::everything();
+        again(thread)
     }
 
     /// # Safety
@@ -313,11 +315,22 @@ impl<A: GlobalAlloc> Shockwave<A> {
         // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         let moved = Self::at_last(new_size, |thread| thread.alloc_outside(layout.size(), new_layout));
+        // SAFETY: the new block has the new size. Refused, the old one is as it was.
+        unsafe { self.move_to(moved, ptr, layout, new_size) }
+    }
+
+    /// Moves the contents of a block to a new one, if that is not null, and frees it. Returns the new one.
+    ///
+    /// # Safety
+    ///
+    /// The block must be handed out with this layout and not be used any more unless `moved` is null, which must have `new_size` bytes.
+    #[inline]
+    unsafe fn move_to(&self, moved: *mut u8, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if !moved.is_null() {
-            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Refused, the old one is as it was.
+            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other.
             unsafe {
                 ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
-                Self::dealloc_backing(ptr, layout, self);
+                self.dealloc(ptr, layout);
             }
         }
         moved
@@ -384,14 +397,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
                 })
             };
         }
-        if !moved.is_null() {
-            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Where there was no
-            // memory the old block stays as it is.
-            unsafe {
-                ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
-                self.dealloc(ptr, layout);
-            }
-        }
-        moved
+        // SAFETY: the new block has the new size. Where there was no memory the old one stays as it is.
+        unsafe { self.move_to(moved, ptr, layout, new_size) }
     }
 }
