@@ -315,22 +315,11 @@ impl<A: GlobalAlloc> Shockwave<A> {
         // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         let moved = Self::at_last(new_size, |thread| thread.alloc_outside(layout.size(), new_layout));
-        // SAFETY: the new block has the new size. Refused, the old one is as it was.
-        unsafe { self.move_to(moved, ptr, layout, new_size) }
-    }
-
-    /// Moves the contents of a block to a new one, if that is not null, and frees it. Returns the new one.
-    ///
-    /// # Safety
-    ///
-    /// The block must be handed out with this layout and not be used any more unless `moved` is null, which must have `new_size` bytes.
-    #[inline]
-    unsafe fn move_to(&self, moved: *mut u8, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if !moved.is_null() {
-            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other.
+            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Refused, the old one is as it was.
             unsafe {
                 ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
-                self.dealloc(ptr, layout);
+                Self::dealloc_backing(ptr, layout, self);
             }
         }
         moved
@@ -397,7 +386,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Shockwave<A> {
                 })
             };
         }
-        // SAFETY: the new block has the new size. Where there was no memory the old one stays as it is.
-        unsafe { self.move_to(moved, ptr, layout, new_size) }
+        if !moved.is_null() {
+            // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Where there was no
+            // memory the old block stays as it is.
+            unsafe {
+                ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size));
+                self.dealloc(ptr, layout);
+            }
+        }
+        moved
     }
 }
