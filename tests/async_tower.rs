@@ -310,31 +310,47 @@ fn a_handler_reads_its_figures_steps_outside_and_lets_tasks_join() {
     assert_eq!(body, "3 true for a cache");
 }
 
-#[test]
-fn kinds_that_allocate_little_have_no_arena_if_asked_for() {
-    let _alone = alone();
+/// A server whose handlers allocate as often as the query says, or 10 times, and answer whether they have an arena.
+fn counted(layer: RequestArenaLayer) -> Router {
     async fn handler(uri: http::Uri, Extension(arena): Extension<ArenaHandle>) -> String {
         let count = uri.query().map_or(10, |count| count.parse().unwrap());
         drop((0..count).map(|number| format!("{number}")).collect::<Vec<_>>());
         arena.is_some().to_string()
     }
+    Router::new().route("/", get(handler)).route("/big", get(handler)).layer(layer)
+}
+
+/// How many of so many requests, to each of the URIs in turn, have an arena.
+fn arenas(app: &Router, requests: usize, uris: &[&str]) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let arenas = |layer: RequestArenaLayer, uris: &[&str]| {
-        let app = Router::new().route("/", get(handler)).route("/big", get(handler)).layer(layer);
-        let with_arena = |uri: &&&str| {
-            let answer = app.clone().oneshot(get_request(uri));
-            runtime.block_on(async { answer.await.unwrap().into_body().collect().await.unwrap().to_bytes() })
-                == "true"
-        };
-        (0..1_000 / uris.len()).flat_map(|_| uris).filter(with_arena).count()
+    let with_arena = |uri: &&&str| {
+        let answer = app.clone().oneshot(get_request(uri));
+        runtime.block_on(async { answer.await.unwrap().into_body().collect().await.unwrap().to_bytes() })
+            == "true"
     };
-    assert_eq!(arenas(RequestArenaLayer::new(), &["/"]), 1_000);
-    assert_eq!(arenas(RequestArenaLayer::new().skip_small(true).skip_small(false), &["/"]), 1_000);
-    assert_eq!(arenas(RequestArenaLayer::new().skip_small(true), &["/big?200"]), 1_000);
-    let small = arenas(RequestArenaLayer::new().skip_small(true), &["/"]);
+    uris.iter().cycle().take(requests).filter(with_arena).count()
+}
+
+#[test]
+fn kinds_that_allocate_little_have_no_arena_if_asked_for() {
+    let _alone = alone();
+    let with = |layer: RequestArenaLayer, uris: &[&str]| arenas(&counted(layer), 1_000, uris);
+    assert_eq!(with(RequestArenaLayer::new(), &["/"]), 1_000);
+    assert_eq!(with(RequestArenaLayer::new().skip_small(true).skip_small(false), &["/"]), 1_000);
+    assert_eq!(with(RequestArenaLayer::new().skip_small(true), &["/big?200"]), 1_000);
+    let small = with(RequestArenaLayer::new().skip_small(true), &["/"]);
     assert!((8..300).contains(&small), "{small}");
-    let half = arenas(RequestArenaLayer::new().skip_small(true), &["/", "/big?200"]);
+    let half = with(RequestArenaLayer::new().skip_small(true), &["/", "/big?200"]);
     assert!((508..800).contains(&half), "{half}");
+}
+
+#[test]
+fn what_protects_is_done_for_kinds_that_allocate_little_too() {
+    let _alone = alone();
+    let limited = RequestArenaLayer::new().skip_small(true).soft_limit(1 << 30);
+    assert_eq!(arenas(&counted(limited), 1_000, &["/"]), 1_000);
+    let zeroed = RequestArenaLayer::new().skip_small(true).zero_freed(true);
+    assert_eq!(arenas(&counted(zeroed), 1_000, &["/"]), 1_000);
 }
 
 #[test]
