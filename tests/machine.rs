@@ -79,6 +79,45 @@ fn bursts_fit_into_64_mib() {
     assert!(held.committed_bytes < 64 << 20, "{held}");
 }
 
+/// What the mappings of this process would be charged with where overcommit is forbidden (`vm.overcommit_memory` is 2): the kernel marks
+/// them with `ac`.
+fn charged_bytes() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
+    let (mut size, mut sum) = (0, 0);
+    for line in maps.lines() {
+        if let Some(kib) = line.strip_prefix("Size:") {
+            size = kib.trim().trim_end_matches(" kB").parse().expect("a number");
+        } else if line.strip_prefix("VmFlags:").is_some_and(|flags| flags.split(' ').any(|flag| flag == "ac"))
+        {
+            sum += size << 10;
+        }
+    }
+    sum
+}
+
+#[test]
+fn only_what_is_committed_is_charged_without_overcommit() {
+    const NAME: &str = "only_what_is_committed_is_charged_without_overcommit";
+    if !child::alone(NAME) {
+        return;
+    }
+    let (before, charged_before) = (stats(), charged_bytes());
+    let block = black_box(vec![7u8; 30 << 20]);
+    let mut kept = Vec::new();
+    burst(20 << 20, 1, &mut kept);
+    let (after, charged) = (stats(), charged_bytes());
+    let committed = after.committed_bytes - before.committed_bytes;
+    assert!(committed >= 30 << 20, "{after}");
+    // Besides there are the stacks of the burst's threads, of which the C library keeps some.
+    let more = charged - charged_before;
+    assert!(
+        (committed..committed + (16 << 20)).contains(&more),
+        "{more} B charged, {committed} B committed\n{after}"
+    );
+    assert!(charged < 128 << 20 && after.reserved_bytes > 1 << 30, "{charged} B charged\n{after}");
+    drop((block, kept));
+}
+
 /// A filter for the child's system calls: `madvise` and `membarrier` fail.
 fn refuse_calls() -> std::io::Result<()> {
     // Instructions of the classic packet filter, from the kernel's `uapi/linux/bpf_common.h` and `seccomp.h`.

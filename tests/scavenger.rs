@@ -306,3 +306,40 @@ fn visits_disturb_nobody() {
     assert!(stats().purges > 0);
     drop(scavenger);
 }
+
+#[cfg(feature = "tower")]
+#[test]
+fn a_layer_keeps_its_scavenger_as_long_as_it_serves() {
+    use http::{Request, Response};
+    use shockwave_alloc::tower::RequestArenaLayer;
+    use tower::{Layer, Service, service_fn};
+
+    let _alone = alone();
+    let scavengers = || {
+        let threads = std::fs::read_dir("/proc/self/task").expect("Linux");
+        let names =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "shockwave-scav").count()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let scavenger =
+        start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_millis(100))).expect("a thread");
+    let before = resident();
+    let mut service =
+        RequestArenaLayer::new().scavenger(scavenger).layer(service_fn(async |request: Request<usize>| {
+            let blocks = (0..request.into_body()).map(|number| black_box(block(number))).collect::<Vec<_>>();
+            Ok::<_, std::convert::Infallible>(Response::new(
+                resident().to_string() + &blocks.len().to_string(),
+            ))
+        }));
+    let response = runtime.block_on(service.call(Request::new(60_000))).unwrap();
+    let peak = resident();
+    assert!(peak >= before + (30 << 20), "{peak} B of {before} B");
+    drop(response);
+    // Requests have ceased.
+    let rest = wait_for(before + (8 << 20), || {});
+    assert!(rest <= before + (8 << 20), "{rest} B are left of {peak} B, {before} B before");
+    assert_eq!(scavengers(), 1);
+    drop(service);
+    assert_eq!(scavengers(), 0);
+}

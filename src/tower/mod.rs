@@ -50,7 +50,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tower_layer::Layer;
 
-use crate::{ArenaHandle, ArenaStats, RequestArena};
+use crate::{ArenaHandle, ArenaStats, RequestArena, Scavenger};
 
 pub use body::ResponseBody;
 pub use info::RequestInfo;
@@ -87,6 +87,7 @@ struct Options {
     small: Option<Arc<Small>>,
     server_timing: bool,
     record_in_span: bool,
+    scavenger: Option<Arc<Scavenger>>,
 }
 
 impl RequestArenaLayer {
@@ -182,6 +183,19 @@ impl RequestArenaLayer {
     #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
     pub fn record_in_span(self, on: bool) -> Self {
         self.with(|options| options.record_in_span = on)
+    }
+
+    /// Keeps a scavenger until the layer, the services made of it and their requests are gone: memory that requests have left goes back to
+    /// the OS when they cease, too.
+    ///
+    /// ```
+    /// use shockwave_alloc::{ScavengerConfig, start_scavenger, tower::RequestArenaLayer};
+    ///
+    /// let layer = RequestArenaLayer::new().scavenger(start_scavenger(ScavengerConfig::DEFAULT)?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn scavenger(self, scavenger: Scavenger) -> Self {
+        self.with(|options| options.scavenger = Some(Arc::new(scavenger)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
@@ -287,6 +301,7 @@ impl fmt::Debug for Options {
             .field("small", &self.small)
             .field("server_timing", &self.server_timing)
             .field("record_in_span", &self.record_in_span)
+            .field("scavenger", &self.scavenger.is_some())
             .finish()
     }
 }
