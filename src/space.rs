@@ -52,6 +52,8 @@ static SPACE: Lock<Space> = Lock::new(Space {
     table_committed: 0,
     dirty: Dirty::NONE,
     dirty_low: 0,
+    purged_at_once: 0,
+    regretted: 0,
     nonempty: 0,
     bins: [ptr::null(); BINS],
     meta: (ptr::null_mut(), 0),
@@ -82,6 +84,10 @@ struct Space {
     dirty: Dirty,
     /// Fewest dirty pages since the last [`decay`]: so many were free all the time.
     dirty_low: usize,
+    /// Pages that were purged because too many were dirty, and that nobody has needed since; less those of earlier periods.
+    purged_at_once: usize,
+    /// Pages that were needed soon after that: so many more may be dirty. Half of them are forgotten at the end of a period.
+    regretted: usize,
     /// Bit `b` is set if `bins[b]` is not empty.
     nonempty: u64,
     bins: [*const PageHeader; BINS],
@@ -410,7 +416,9 @@ impl Space {
             if first + len > start + pages {
                 self.insert(start + pages, first + len - start - pages);
             }
-            return Some((start, self.clean(start, pages) == 0));
+            let dirty = self.clean(start, pages);
+            self.regret(pages - dirty);
+            return Some((start, dirty == 0));
         }
         let first = self.frontier;
         let start = self.align_index(first, align);
@@ -420,7 +428,15 @@ impl Space {
         if start > first {
             self.put(first, start - first, false);
         }
+        self.regret(pages);
         Some((start, true))
+    }
+
+    /// Learns from the need for `pages` pages without memory whether it was given back too soon.
+    fn regret(&mut self, pages: usize) {
+        let pages = pages.min(self.purged_at_once);
+        self.purged_at_once -= pages;
+        self.regretted += pages;
     }
 
     /// The first index from `index` on whose address is a multiple of `align` pages.

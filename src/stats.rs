@@ -220,8 +220,8 @@ pub struct Stats {
     pub slab_active_bytes: u64,
     /// Empty pages that heaps keep for their next need, in bytes.
     pub spare_bytes: u64,
-    /// Free pages that the OS still provides memory for, in bytes. At most 32 MiB and an eighth of what was ever used are kept, and
-    /// what is not needed for a while goes back ([`start_scavenger`](crate::start_scavenger)).
+    /// Free pages that the OS still provides memory for, in bytes. At most 32 MiB, an eighth of what was ever used and what it was
+    /// wrong to give back of late are kept, and what is not needed for a while goes back ([`start_scavenger`](crate::start_scavenger)).
     pub dirty_bytes: u64,
     /// Bytes inside slab pages that were given back to the OS and have not been used again.
     pub hole_bytes: u64,

@@ -3,7 +3,8 @@
 use super::{PAGE_SHIFT, SPACE, os, pages_ever_used, start_of};
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Dirty pages that free runs may hold before some are purged at once: 32 MiB, and an eighth of what was ever used.
+/// Dirty pages that free runs may hold before some are purged at once: 32 MiB, an eighth of what was ever used, and what it was wrong to
+/// purge of late.
 const DIRTY_LIMIT: usize = 512;
 /// Pages purged by one system call, at most: 1 MiB. The lock is held meanwhile.
 const PURGE_STEP: usize = 16;
@@ -66,15 +67,21 @@ pub(crate) fn purged() -> (usize, usize) {
 pub(crate) fn decay() -> (usize, usize) {
     let mut space = SPACE.lock();
     let now = space.dirty.count();
+    space.purged_at_once = 0;
+    space.regretted /= 2;
     (core::mem::replace(&mut space.dirty_low, now).min(now), now)
 }
 
 /// Purges a part of the dirty pages if there are very many.
 pub(super) fn limit_dirty() {
-    let limit = DIRTY_LIMIT + pages_ever_used() / 8;
     crate::bell::ring();
-    if SPACE.lock().dirty.count() > limit {
+    let space = SPACE.lock();
+    let limit = DIRTY_LIMIT + pages_ever_used() / 8 + space.regretted;
+    let too_many = space.dirty.count() > limit;
+    drop(space);
+    if too_many {
         let purged = purge(limit - limit / 8, usize::MAX);
+        SPACE.lock().purged_at_once += purged >> PAGE_SHIFT;
         crate::trace::purged(purged, dirty_bytes());
     }
 }

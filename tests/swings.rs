@@ -1,0 +1,26 @@
+//! A program whose memory swings by more than what is kept for it: it is given back once, and then kept.
+
+use std::hint::black_box;
+
+use shockwave_alloc::{Shockwave, stats};
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+/// Allocates 160 MiB and frees them. Returns the bytes that were given back to the OS meanwhile.
+fn swing() -> u64 {
+    let before = stats().purged_bytes;
+    let blocks: Vec<Vec<u8>> = (0..20_000).map(|number| vec![number as u8; 8 << 10]).collect();
+    drop(black_box(blocks));
+    stats().purged_bytes - before
+}
+
+// One test: it is about the whole process.
+#[test]
+fn what_was_needed_again_is_kept_the_next_time() {
+    let first = swing();
+    assert!(first >= 80 << 20, "too much is dirty, so it goes back at once: {first} B\n{}", stats());
+    // At the end of each half a second half of what was learned is forgotten.
+    let rest: u64 = (0..20).map(|_| swing()).sum();
+    assert!(rest <= 5 * first, "{first} B at first, then {rest} B in 20 times\n{}", stats());
+}
