@@ -297,17 +297,19 @@ impl Heap {
         }
     }
 
-    /// Returns what bins have that was not used during a period, if `period`, a count, says that one has ended.
+    /// Returns what bins have that was not used during a period, if `period`, a count, says that one has ended, and whether it does.
     ///
     /// # Safety
     ///
     /// The caller must own the heap.
     #[inline]
-    pub(crate) unsafe fn end_period(&self, period: u32) {
-        if self.period.replace(period) != period {
+    pub(crate) unsafe fn end_period(&self, period: u32) -> bool {
+        let ended = self.period.replace(period) != period;
+        if ended {
             // SAFETY: passed on.
             unsafe { self.give_up_unused() };
         }
+        ended
     }
 
     /// # Safety

@@ -13,13 +13,13 @@ use crate::remote::Chain;
 use crate::space::{self, PAGE_SIZE};
 use crate::sync::Ordering;
 
-/// Chains a thread collects at the same time.
-const PLACES: usize = 16;
+/// Chains a thread collects at the same time: a request frees blocks of many sizes, each of a page of its own.
+const PLACES: usize = 64;
 /// Blocks after which a chain is sent.
 const LONGEST: u32 = 64;
 /// Bytes after which a chain is sent: what a thread that frees and then sleeps keeps from others is at most
 /// `PLACES` times this.
-const HEAVIEST: u32 = 4 << 10;
+const HEAVIEST: u32 = 8 << 10;
 
 /// Chains that belong to one thread.
 pub(crate) struct Outbox {

@@ -73,16 +73,16 @@ pub(crate) struct Round {
 }
 
 /// What a thread does for the return of memory on its way, outside of any gate and lock: at the end of a period with the bins of its heap,
-/// which nobody else can; and a part of a round if it is time for one and nobody else makes it.
+/// which nobody else can; and a part of a round if it is time for one and nobody else makes it. Returns whether a period
+/// has ended for the heap.
 #[inline]
-pub(crate) fn by_the_way(own: Option<&Heap>) {
-    if let Some(heap) = own {
-        // SAFETY: the heap is this thread's.
-        unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) };
-    }
+pub(crate) fn by_the_way(own: Option<&Heap>) -> bool {
+    // SAFETY: the heap is this thread's.
+    let ended = own.is_some_and(|heap| unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) });
     if SCAVENGERS.load(Ordering::Relaxed) == 0 && now_ms() >= NEXT.load(Ordering::Relaxed) {
         by_the_way_slow();
     }
+    ended
 }
 
 #[cold]

@@ -87,7 +87,7 @@ pub fn purge() -> usize {
 }
 
 /// For a thread that is about to wait: sends the blocks of other threads that it has freed and not handed over yet, and, if it is time,
-/// returns memory that was not needed lately. If there is nothing to do it looks at sixteen words and the clock.
+/// returns memory that was not needed lately. If there is nothing to do it looks at 64 words and the clock.
 ///
 /// For tokio's workers, with a runtime built by hand:
 ///
@@ -102,7 +102,7 @@ pub fn on_thread_park() {
     let thread = thread::current();
     thread.send_frees();
     if startup::has_reservation() {
-        scavenge::by_the_way(thread.attached());
+        thread.by_the_way(thread.attached());
     }
 }
 

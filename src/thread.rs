@@ -25,7 +25,7 @@ use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
 use crate::tenure::{GRANULE, STEP_MAX, Tenure};
-use crate::{crowd, page, space, startup};
+use crate::{crowd, page, scavenge, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
 pub(crate) const DEPTH_MAX: usize = 32;
@@ -455,6 +455,16 @@ impl Thread {
             heap.release_unused();
         }
         heap.abandon();
+    }
+
+    /// What the thread does for the return of memory on its way, once in a while; see [`scavenge::by_the_way`]. `heap` is its own, if any.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn by_the_way(&self, heap: Option<&Heap>) {
+        if scavenge::by_the_way(heap) {
+            // What has not become a long chain by now is not to wait any longer.
+            self.outbox.flush();
+        }
     }
 
     /// Hands over the blocks of other threads that this one has freed.

@@ -142,26 +142,3 @@ fn a_grown_block_keeps_its_place_if_the_units_behind_it_are_free() {
         GLOBAL.dealloc(small, layout(50 * KIB, 8));
     }
 }
-
-#[test]
-fn what_shrinks_does_not_take_the_roomy_block_that_the_thread_keeps() {
-    let _alone = alone();
-    // A new thread keeps nothing yet.
-    let test = || {
-        // SAFETY: the blocks are used with their layouts, and only once.
-        unsafe {
-            let large = GLOBAL.alloc(layout(2048 * KIB, 8));
-            let roomy = GLOBAL.alloc(layout(512 * KIB, 8));
-            GLOBAL.dealloc(roomy, layout(512 * KIB, 8));
-            let shrunk = GLOBAL.realloc(large, layout(2048 * KIB, 8), 40 * KIB);
-            assert!(shrunk != large && shrunk != roomy);
-            // It was there to be taken.
-            let small = GLOBAL.alloc(layout(16 * KIB, 8));
-            let grown = GLOBAL.realloc(small, layout(16 * KIB, 8), 40 * KIB);
-            assert_eq!(grown, roomy);
-            GLOBAL.dealloc(grown, layout(40 * KIB, 8));
-            GLOBAL.dealloc(shrunk, layout(40 * KIB, 8));
-        }
-    };
-    thread::spawn(test).join().expect("no panic");
-}

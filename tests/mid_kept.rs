@@ -1,14 +1,17 @@
-//! Mid-size blocks that a thread keeps for its next requests go back when it purges or ends.
+//! Mid-size blocks that a thread keeps for its next requests: who gets them, and that they go back when it purges or ends.
 
+use std::alloc::GlobalAlloc;
 use std::thread;
 
-use common::Live;
+use common::{Live, alone, layout};
 use shockwave_alloc::{Shockwave, purge, stats};
 
 mod common;
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
+
+const KIB: usize = 1 << 10;
 
 /// Allocates blocks at once and frees them, of which the thread keeps some.
 fn use_some() {
@@ -19,9 +22,10 @@ fn use_some() {
     live.free_all(true);
 }
 
-// One test: what other threads keep would be in the way.
 #[test]
 fn what_a_thread_keeps_goes_back_when_it_purges_or_ends() {
+    // What other threads keep would be in the way.
+    let _alone = alone();
     purge();
     let (begin, purged) = (stats(), || purge() as u64);
     use_some();
@@ -30,4 +34,27 @@ fn what_a_thread_keeps_goes_back_when_it_purges_or_ends() {
     assert!(purged() >= 4 << 20, "the span is free again");
     thread::spawn(use_some).join().expect("no panic");
     assert!(purged() >= 4 << 20, "the span of the thread that ended is free again");
+}
+
+#[test]
+fn what_shrinks_does_not_take_the_roomy_block_that_the_thread_keeps() {
+    let _alone = alone();
+    // A new thread keeps nothing yet, and has freed nobody else's blocks.
+    let test = || {
+        // SAFETY: the blocks are used with their layouts, and only once.
+        unsafe {
+            let large = GLOBAL.alloc(layout(2048 * KIB, 8));
+            let roomy = GLOBAL.alloc(layout(512 * KIB, 8));
+            GLOBAL.dealloc(roomy, layout(512 * KIB, 8));
+            let shrunk = GLOBAL.realloc(large, layout(2048 * KIB, 8), 40 * KIB);
+            assert!(shrunk != large && shrunk != roomy);
+            // It was there to be taken.
+            let small = GLOBAL.alloc(layout(16 * KIB, 8));
+            let grown = GLOBAL.realloc(small, layout(16 * KIB, 8), 40 * KIB);
+            assert_eq!(grown, roomy);
+            GLOBAL.dealloc(grown, layout(40 * KIB, 8));
+            GLOBAL.dealloc(shrunk, layout(40 * KIB, 8));
+        }
+    };
+    thread::spawn(test).join().expect("no panic");
 }

@@ -307,6 +307,35 @@ fn visits_disturb_nobody() {
     drop(scavenger);
 }
 
+/// What a thread frees of others' blocks it collects; a few do not wait until there are many.
+#[test]
+fn few_blocks_freed_for_another_thread_are_handed_over_in_time() {
+    let _alone = alone();
+    let scavenger =
+        start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_millis(20))).expect("a thread");
+    let live = || stats().slab.blocks;
+    let before = live();
+    // One less than what is handed over at once.
+    let blocks: Vec<_> = (0..15).map(|number| black_box(vec![number as u8; 512])).collect();
+    let (freed, rest) = std::thread::spawn(move || {
+        drop(blocks);
+        let freed = live();
+        let begin = Instant::now();
+        let mut rest = freed;
+        // It goes on with blocks of its own.
+        while rest + 10 > freed && begin.elapsed() < Duration::from_secs(20) {
+            (0..100).for_each(|_| drop(black_box((0..300).map(block).collect::<Vec<_>>())));
+            rest = live();
+        }
+        (freed, rest)
+    })
+    .join()
+    .expect("no panic");
+    assert!(freed >= before + 10, "they are collected: {before} blocks before, {freed} after");
+    assert!(rest + 10 <= freed, "{freed} blocks, and {rest} at last");
+    drop(scavenger);
+}
+
 #[cfg(feature = "tower")]
 #[test]
 fn a_layer_keeps_its_scavenger_as_long_as_it_serves() {

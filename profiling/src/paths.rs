@@ -76,6 +76,8 @@ impl Path {
                 free(&mut blocks, layout);
             });
         }
+        // What is done at the end of a period of time, the first one too, is not a part of a scope.
+        (0..WARM_UP).for_each(|_| S::Requests::run(|| _ = black_box(0)));
         match self {
             Path::Scope => counted(&mut || (0..times).for_each(|_| S::Requests::run(|| _ = black_box(0)))),
             Path::Cycle => {

@@ -12,7 +12,7 @@ use crate::heap::Heap;
 use crate::outbox;
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::Ordering;
-use crate::{aligned, escape, invariant, large, mid, page, scavenge, space};
+use crate::{aligned, escape, invariant, large, mid, page, space};
 
 /// What is left to do when a free has put more into a bin than it may hold, for a block of the page of `header`.
 ///
@@ -25,7 +25,7 @@ pub(super) unsafe fn overflow(heap: &Heap, header: &PageHeader) {
     // SAFETY: passed on.
     unsafe { heap.overflow(header) };
     if heap.turn() {
-        scavenge::by_the_way(Some(heap));
+        current().by_the_way(Some(heap));
     }
 }
 

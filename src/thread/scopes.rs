@@ -3,13 +3,15 @@
 use core::cell::Cell;
 use core::ptr;
 
-use super::{ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, STEPPED_OUT, Thread, WATCHED};
+use super::{
+    ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, STEPPED_OUT, Thread, WATCHED, current,
+};
 use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
 use crate::config::Mode;
 use crate::heap::{EMPTY_HEAP, Heap};
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::{Start, Tracker};
-use crate::{crowd, escape, scavenge, space, startup, trace};
+use crate::{crowd, escape, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
 pub(crate) struct Opened {
@@ -510,7 +512,7 @@ fn keep_record(heap: &Heap, arena: &'static Arena) {
 #[cold]
 #[inline(never)]
 fn look_at_clock(heap: &Heap) {
-    scavenge::by_the_way(Some(heap));
+    current().by_the_way(Some(heap));
 }
 
 /// Arenas closed between two looks at the clock.

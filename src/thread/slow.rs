@@ -11,7 +11,7 @@ use crate::heap::{self, Heap};
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::Ordering;
 use crate::tenure::STEP_MAX;
-use crate::{aligned, escape, large, mid, scavenge, startup};
+use crate::{aligned, escape, large, mid, startup};
 
 impl Thread {
     /// Allocates any block from the reservation; null if the backing allocator has to serve it. Says whether the memory
@@ -101,7 +101,7 @@ impl Thread {
                     return block;
                 }
                 if heap.turn() {
-                    scavenge::by_the_way(Some(heap));
+                    self.by_the_way(Some(heap));
                 }
                 return heap.alloc_slow(class);
             }
