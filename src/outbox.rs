@@ -1,7 +1,7 @@
 //! Blocks on their way to the heaps that own them.
 //!
 //! A thread that frees blocks of other heaps collects them in chains, one per page, without any atomic write, and sends
-//! a chain when it is long or its place is needed: one compare-and-swap per chain. The idea of batching remote frees per
+//! a chain when it is long, when its place is needed, or at a look at the clock after the end of a period: one compare-and-swap per chain. The idea of batching remote frees per
 //! slab is snmalloc's ("BatchIt", release 0.7).
 
 use core::cell::Cell;

@@ -53,11 +53,14 @@ impl Default for ScavengerConfig {
 pub struct Scavenger {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// The process that the thread is of.
+    process: u32,
 }
 
 /// Starts a thread, `shockwave-scav`, that returns unneeded memory to the OS also when the program does nothing: free pages, spare
 /// and empty pages of every thread, asleep or not, and whole OS pages inside slab pages of which few blocks are alive. Out of its reach
-/// are only the few free blocks of each size that a sleeping thread has ready for its next allocations.
+/// are only the few free blocks of each size that a sleeping thread has ready for its next allocations, and what it has freed of other
+/// threads' blocks and not handed over (at most 512 KiB; [`on_thread_park`](crate::on_thread_park) does).
 ///
 /// Without it threads do the same by the way, a little at a time, when they end arenas or need pages. What is not needed for
 /// [`ScavengerConfig::decay`] goes back. While there is nothing to return the looks become rarer, up to
@@ -83,7 +86,7 @@ pub fn start_scavenger(config: ScavengerConfig) -> io::Result<Scavenger> {
         .stack_size(64 << 10)
         .spawn(move || run(&its, ms(config.longest_sleep)))?;
     scavenge::set_decay(ms(config.decay));
-    Ok(Scavenger { ended, thread: Some(thread) })
+    Ok(Scavenger { ended, thread: Some(thread), process: std::process::id() })
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -128,6 +131,11 @@ impl Drop for Scavenger {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
+            if self.process != std::process::id() {
+                // The child of a fork, which has no such thread.
+                std::mem::forget(thread);
+                return;
+            }
             while !thread.is_finished() {
                 // It may just be about to sleep.
                 bell::wake_scavengers();

@@ -72,7 +72,8 @@ pub fn stats() -> Stats {
 
 /// Returns memory that nobody uses to the OS now: free pages, what threads keep for later, those asleep included, free
 /// memory between blocks of 16 KiB to 1 MiB (but not between those aligned to more than 4 KiB), and whole OS pages inside slab pages with
-/// few live blocks. Of other threads it does not reach the few free blocks of each size that they have ready for their next allocations.
+/// few live blocks. Of other threads it does not reach the few free blocks of each size that they have ready for their next allocations, and
+/// what they have freed of others' blocks and not handed over.
 ///
 /// Returns the number of bytes given back, 0 where there is nothing or the OS does not take it. What a thread keeps that is in the
 /// allocator at this moment is left out.

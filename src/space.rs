@@ -281,6 +281,7 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
         if !space.advance(more) {
             return false;
         }
+        space.regret(more);
     } else {
         let behind = space.header(next);
         let free = behind.run_len.load(Ordering::Relaxed) as usize;
@@ -291,7 +292,8 @@ pub(crate) fn resize_run(header: &PageHeader, pages: usize) -> bool {
         if free > more {
             space.insert(next + more, free - more);
         }
-        space.clean(next, more);
+        let dirty = space.clean(next, more);
+        space.regret(more - dirty);
     }
     space.tag(first, pages, header.kind());
     true

@@ -213,7 +213,7 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
     if !child::alone(NAME) {
         return;
     }
-    let scavenger = start_scavenger(fast()).expect("a thread");
+    let mut scavenger = Some(start_scavenger(fast()).expect("a thread"));
     let mut kept = Vec::new();
     let mut random = Rng(3);
     for round in 0..150 {
@@ -237,6 +237,8 @@ fn a_child_of_a_process_with_a_scavenger_allocates_and_purges() {
                 drop(few);
                 kept.clear();
                 purge();
+                // Its thread is not here.
+                drop(scavenger.take());
                 let again = black_box(vec![2u8; 100_000]);
                 // SAFETY: it does not return.
                 unsafe { libc::_exit(if whole && again[99_999] == 2 { 0 } else { 1 }) };

@@ -3,7 +3,7 @@
 use std::alloc::GlobalAlloc;
 use std::thread;
 
-use common::{Live, alone, layout};
+use common::{Live, layout};
 use shockwave_alloc::{Shockwave, purge, stats};
 
 mod common;
@@ -22,10 +22,14 @@ fn use_some() {
     live.free_all(true);
 }
 
+// One test: what other threads keep would be in the way.
 #[test]
-fn what_a_thread_keeps_goes_back_when_it_purges_or_ends() {
-    // What other threads keep would be in the way.
-    let _alone = alone();
+fn what_a_thread_keeps() {
+    it_goes_back_when_the_thread_purges_or_ends();
+    what_shrinks_does_not_take_a_roomy_block();
+}
+
+fn it_goes_back_when_the_thread_purges_or_ends() {
     purge();
     let (begin, purged) = (stats(), || purge() as u64);
     use_some();
@@ -36,9 +40,7 @@ fn what_a_thread_keeps_goes_back_when_it_purges_or_ends() {
     assert!(purged() >= 4 << 20, "the span of the thread that ended is free again");
 }
 
-#[test]
-fn what_shrinks_does_not_take_the_roomy_block_that_the_thread_keeps() {
-    let _alone = alone();
+fn what_shrinks_does_not_take_a_roomy_block() {
     // A new thread keeps nothing yet, and has freed nobody else's blocks.
     let test = || {
         // SAFETY: the blocks are used with their layouts, and only once.

@@ -315,15 +315,16 @@ fn few_blocks_freed_for_another_thread_are_handed_over_in_time() {
         start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_millis(20))).expect("a thread");
     let live = || stats().slab.blocks;
     let before = live();
-    // One less than what is handed over at once.
-    let blocks: Vec<_> = (0..15).map(|number| black_box(vec![number as u8; 512])).collect();
+    // With what else a new thread frees of its parent's, less than the 64 that are handed over at once.
+    let blocks: Vec<_> = (0..55).map(|number| Some(black_box(Box::new([number as u8; 64])))).collect();
     let (freed, rest) = std::thread::spawn(move || {
-        drop(blocks);
+        let mut blocks = blocks;
+        blocks.fill(None);
         let freed = live();
         let begin = Instant::now();
         let mut rest = freed;
         // It goes on with blocks of its own.
-        while rest + 10 > freed && begin.elapsed() < Duration::from_secs(20) {
+        while rest + 40 > freed && begin.elapsed() < Duration::from_secs(20) {
             (0..100).for_each(|_| drop(black_box((0..300).map(block).collect::<Vec<_>>())));
             rest = live();
         }
@@ -331,8 +332,8 @@ fn few_blocks_freed_for_another_thread_are_handed_over_in_time() {
     })
     .join()
     .expect("no panic");
-    assert!(freed >= before + 10, "they are collected: {before} blocks before, {freed} after");
-    assert!(rest + 10 <= freed, "{freed} blocks, and {rest} at last");
+    assert!(freed >= before + 40, "they are collected: {before} blocks before, {freed} after");
+    assert!(rest + 40 <= freed, "{freed} blocks, and {rest} at last");
     drop(scavenger);
 }
 
@@ -340,6 +341,7 @@ fn few_blocks_freed_for_another_thread_are_handed_over_in_time() {
 #[test]
 fn a_layer_keeps_its_scavenger_as_long_as_it_serves() {
     use http::{Request, Response};
+    use http_body_util::BodyExt;
     use shockwave_alloc::tower::RequestArenaLayer;
     use tower::{Layer, Service, service_fn};
 
@@ -351,24 +353,30 @@ fn a_layer_keeps_its_scavenger_as_long_as_it_serves() {
         names.filter(|name| name.trim() == "shockwave-scav").count()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    purge();
     let scavenger =
         start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_millis(100))).expect("a thread");
     let before = resident();
     let mut service =
         RequestArenaLayer::new().scavenger(scavenger).layer(service_fn(async |request: Request<usize>| {
             let blocks = (0..request.into_body()).map(|number| black_box(block(number))).collect::<Vec<_>>();
-            Ok::<_, std::convert::Infallible>(Response::new(
-                resident().to_string() + &blocks.len().to_string(),
-            ))
+            let peak = resident();
+            drop(blocks);
+            Ok::<_, std::convert::Infallible>(Response::new(peak.to_string()))
         }));
     let response = runtime.block_on(service.call(Request::new(60_000))).unwrap();
-    let peak = resident();
-    assert!(peak >= before + (30 << 20), "{peak} B of {before} B");
-    drop(response);
+    let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+    let peak: usize = std::str::from_utf8(&body).unwrap().parse().expect("a number");
+    assert!(peak >= before + (40 << 20), "{peak} B of {before} B");
     // Requests have ceased.
     let rest = wait_for(before + (8 << 20), || {});
     assert!(rest <= before + (8 << 20), "{rest} B are left of {peak} B, {before} B before");
     assert_eq!(scavengers(), 1);
     drop(service);
+    // A thread that was joined may be listed for a moment.
+    let begin = Instant::now();
+    while scavengers() > 0 && begin.elapsed() < Duration::from_secs(10) {
+        std::thread::yield_now();
+    }
     assert_eq!(scavengers(), 0);
 }

@@ -1,8 +1,9 @@
 //! A program whose memory swings by more than what is kept for it: it is given back once, and then kept.
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use shockwave_alloc::{Shockwave, stats};
+use shockwave_alloc::{ScavengerConfig, Shockwave, start_scavenger, stats};
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -18,9 +19,10 @@ fn swing() -> u64 {
 // One test: it is about the whole process.
 #[test]
 fn what_was_needed_again_is_kept_the_next_time() {
+    // Periods so long that none ends: then a half of what was learned would be forgotten.
+    drop(start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_secs(3600))));
     let first = swing();
     assert!(first >= 80 << 20, "too much is dirty, so it goes back at once: {first} B\n{}", stats());
-    // At the end of each half a second half of what was learned is forgotten.
     let rest: u64 = (0..20).map(|_| swing()).sum();
-    assert!(rest <= 5 * first, "{first} B at first, then {rest} B in 20 times\n{}", stats());
+    assert!(rest <= first, "{first} B at first, then {rest} B in 20 times\n{}", stats());
 }

@@ -185,8 +185,8 @@ impl RequestArenaLayer {
         self.with(|options| options.record_in_span = on)
     }
 
-    /// Keeps a scavenger until the layer, the services made of it and their requests are gone: memory that requests have left goes back to
-    /// the OS when they cease, too.
+    /// Keeps a scavenger until the layer and the services made of it are gone: memory that requests have left goes back to the OS when they
+    /// cease, too.
     ///
     /// ```
     /// use shockwave_alloc::{ScavengerConfig, start_scavenger, tower::RequestArenaLayer};
