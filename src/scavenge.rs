@@ -46,6 +46,10 @@ static DECAY_MS: AtomicU64 = AtomicU64::new(DEFAULT_DECAY_MS);
 /// Sets after how many milliseconds unneeded memory goes back.
 pub(crate) fn set_decay(ms: u64) {
     DECAY_MS.store(ms.max(2), Ordering::Relaxed);
+    // The running period may have been meant to be longer.
+    let mut rounds = ROUNDS.lock();
+    rounds.period_end = rounds.period_end.min(now_ms() + period());
+    drop(rounds);
     NEXT.store(0, Ordering::Relaxed);
 }
 
