@@ -43,14 +43,15 @@ static PERIODS: AtomicU32 = AtomicU32::new(0);
 
 static DECAY_MS: AtomicU64 = AtomicU64::new(DEFAULT_DECAY_MS);
 
-/// Sets after how many milliseconds unneeded memory goes back.
-pub(crate) fn set_decay(ms: u64) {
-    DECAY_MS.store(ms.max(2), Ordering::Relaxed);
+/// Sets after how many milliseconds unneeded memory goes back. Returns after how many it did before.
+pub(crate) fn set_decay(ms: u64) -> u64 {
+    let before = DECAY_MS.swap(ms.max(2), Ordering::Relaxed);
     // The running period may have been meant to be longer.
     let mut rounds = ROUNDS.lock();
     rounds.period_end = rounds.period_end.min(now_ms() + period());
     drop(rounds);
     NEXT.store(0, Ordering::Relaxed);
+    before
 }
 
 /// Length of a period in milliseconds.

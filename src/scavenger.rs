@@ -81,11 +81,13 @@ pub struct Scavenger {
 pub fn start_scavenger(config: ScavengerConfig) -> io::Result<Scavenger> {
     let ended = Arc::new(AtomicBool::new(false));
     let its = Arc::clone(&ended);
+    // Before the thread is there, whose first sleep is of this length.
+    let before = scavenge::set_decay(ms(config.decay));
     let thread = Builder::new()
         .name(String::from("shockwave-scav"))
         .stack_size(64 << 10)
-        .spawn(move || run(&its, ms(config.longest_sleep)))?;
-    scavenge::set_decay(ms(config.decay));
+        .spawn(move || run(&its, ms(config.longest_sleep)))
+        .inspect_err(|_| _ = scavenge::set_decay(before))?;
     Ok(Scavenger { ended, thread: Some(thread), process: std::process::id() })
 }
 
