@@ -22,9 +22,9 @@ use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
 use crate::size_class::CLASSES;
-use crate::space;
+use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counters;
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tenure::{KINDS, Tenure};
 
 /// Slow paths between two looks at the clock.
@@ -55,6 +55,8 @@ pub(crate) struct Heap {
     /// Fewest spare pages since [`Heap::decay_spares`] last looked: pages that nobody needed. And pages taken back since then.
     spare_low: Cell<usize>,
     spare_turns: Cell<u32>,
+    /// Pages without memory taken since [`Heap::grown`] last looked for others.
+    fresh: Cell<usize>,
     /// Counts slow paths; see [`Heap::turn`].
     turns: Cell<u32>,
     /// Arena records that are not in use; see `chunk.rs`.
@@ -69,6 +71,9 @@ pub(crate) struct Heap {
     next_heap: AtomicPtr<Heap>,
     /// Written by other threads.
     mailbox: MailboxLine,
+    /// Counts how often the owner has emptied the mailbox, and the count that [`Heap::collect_for_sleeper`] saw last.
+    collected: AtomicU32,
+    collected_seen: AtomicU32,
     gate: Gate,
 }
 
@@ -136,6 +141,7 @@ impl Heap {
             spare_count: Cell::new(0),
             spare_low: Cell::new(0),
             spare_turns: Cell::new(0),
+            fresh: Cell::new(0),
             turns: Cell::new(0),
             arenas: Cell::new(ptr::null()),
             arena_count: Cell::new(0),
@@ -144,6 +150,8 @@ impl Heap {
             counters: Counters::new(),
             next_heap: AtomicPtr::new(ptr::null_mut()),
             mailbox: MailboxLine(Mailbox::new()),
+            collected: AtomicU32::new(0),
+            collected_seen: AtomicU32::new(0),
             gate: Gate::new(),
         }
     }
@@ -286,12 +294,20 @@ impl Heap {
         unsafe {
             let mut next = list;
             while !next.is_null() {
-                let block = next;
-                next = (*block).next;
-                let Some(page) = space::header_of(block.cast()) else {
+                let first = next;
+                let Some(page) = space::header_of(first.cast()) else {
                     crate::invariant::fatal("a bin has a block of no page")
                 };
-                page::push(page, block);
+                // Neighbours in the list are of one page mostly: linked as they are they go back together. A block that was freed
+                // twice, so that the list has no end, must not keep the thread here.
+                let (mut last, mut count) = (first, 1);
+                next = (*first).next;
+                while first.addr() ^ next.addr() < PAGE_SIZE && count < page::CAPACITY[class] {
+                    last = next;
+                    next = (*last).next;
+                    count += 1;
+                }
+                page::push(page, first, last, count);
                 self.settle(page, class);
             }
         }
@@ -432,6 +448,7 @@ impl Heap {
     #[inline]
     unsafe fn drain(&self, inside: &Inside) {
         if !self.mailbox.0.is_empty() {
+            self.collected.store(self.collected.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             // SAFETY: passed on.
             unsafe { self.collect(inside, self.mailbox.0.take()) }
         }
@@ -463,7 +480,7 @@ impl Heap {
         if self.mailbox.0.post(page.address(), &page.remote.mail) && self.try_claim() {
             // Nobody else will collect: claiming has, and the pages that became empty go back.
             // SAFETY: the heap is this thread's.
-            unsafe { self.release_unused() };
+            unsafe { self.release_collected() };
             self.abandon();
         }
     }
@@ -480,12 +497,25 @@ impl Heap {
         }
     }
 
-    /// Gives up ownership. The caller must not touch the heap's plain fields afterwards.
+    /// Gives up ownership of a heap that is prepared for that. The caller must not touch the heap's plain fields afterwards.
     pub(crate) fn abandon(&self) {
         while !self.mailbox.0.try_abandon() {
             // SAFETY: the heap is still the caller's.
-            unsafe { self.release_unused() };
+            unsafe { self.release_collected() };
         }
+    }
+
+    /// Returns what became empty in a heap that is prepared for having no owner, and collects what arrived meanwhile.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap.
+    unsafe fn release_collected(&self) {
+        let inside = self.gate.enter();
+        // SAFETY: passed on.
+        unsafe { self.drain(&inside) };
+        (0..CLASSES).for_each(|class| self.give_empty(class));
+        self.trim_spares(0);
     }
 
     /// Prepares for having no owner: no bin has blocks and no page is current any more, so that each page goes back when its

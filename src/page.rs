@@ -105,18 +105,18 @@ pub(crate) fn link_pointer(ptr: *mut u8, block: *mut u8, size: usize) -> *mut Bl
     if cfg!(miri) && size >= size_of::<Block>() { ptr.cast() } else { block.cast() }
 }
 
-/// Puts a block back.
+/// Puts `count` blocks back that are linked from `first` to `last`.
 ///
 /// # Safety
 ///
-/// The caller must own the page, and `block` must be a block of it that is handed out and not used any more.
-pub(crate) unsafe fn push(page: &PageHeader, block: *mut Block) {
+/// The caller must own the page, and the blocks must be blocks of it that are handed out and not used any more.
+pub(crate) unsafe fn push(page: &PageHeader, first: *mut Block, last: *mut Block, count: u16) {
     // SAFETY: a block has at least 8 bytes, aligned to 8, and by contract nobody uses it.
-    unsafe { (*block).next = page.free.get() };
-    page.free.set(block);
-    page.free_count.set(page.free_count.get().wrapping_add(1));
+    unsafe { (*last).next = page.free.get() };
+    page.free.set(first);
+    page.free_count.set(page.free_count.get().wrapping_add(count));
     // Wrapping: a double free must not panic in here.
-    page.set_used(page.used().wrapping_sub(1));
+    page.set_used(page.used().wrapping_sub(u32::from(count)));
 }
 
 /// Whether more blocks can be carved.

@@ -126,6 +126,15 @@ pub(crate) fn everything() -> usize {
     round.bytes
 }
 
+/// Collects what sleeping threads were sent and have not noticed, before `own` takes more memory from the OS; what that frees goes to the
+/// space. Only for the owner, who may be inside its gate: nobody waits for another one in here.
+#[cold]
+pub(crate) fn collect_for_sleepers(own: &Heap) {
+    // As long as it is held nobody forks.
+    let Some(_rounds) = ROUNDS.try_lock() else { return };
+    heap::all().filter(|heap| !core::ptr::eq(*heap, own)).for_each(Heap::collect_for_sleeper);
+}
+
 fn report(round: &Round) {
     if round.bytes != 0 {
         trace::purged(round.bytes, space::dirty_bytes());

@@ -209,12 +209,12 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
 }
 
 /// Takes up to `pages` adjacent pages (fewer if there are no more) as spare pages linked through `next`.
-/// Returns the first and their number.
-pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize)> {
+/// Returns the first, their number, and whether the OS provides memory for all of them when they are touched.
+pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, bool)> {
     let mut space = SPACE.lock();
-    let (first, pages) = match space.take(pages, 1) {
-        Some((first, _)) => (first, pages),
-        None => (space.take(1, 1)?.0, 1),
+    let ((first, zeroed), pages) = match space.take(pages, 1) {
+        Some(taken) => (taken, pages),
+        None => (space.take(1, 1)?, 1),
     };
     let mut next = ptr::null();
     for index in (first..first + pages).rev() {
@@ -224,7 +224,7 @@ pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize)>
         header.next.set(next);
         next = header;
     }
-    Some((space.header(first), pages))
+    Some((space.header(first), pages, zeroed))
 }
 
 /// Returns the run that begins at `header`, of which any part may have been written to.

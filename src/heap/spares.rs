@@ -4,6 +4,7 @@ use core::ptr;
 
 use super::Heap;
 use crate::header::{Kind, NO_OWNER, PageHeader};
+use crate::scavenge;
 use crate::space;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -12,6 +13,9 @@ const SPARES_MAX: usize = 32;
 
 /// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
 const SPARE_TURNS: u32 = 64;
+
+/// Pages without memory that a heap takes before it looks for pages that sleeping threads keep: 1 MiB.
+const FRESH_TURNS: usize = 16;
 
 /// Pages per slab: how many a heap takes from the space at once.
 static SLAB_PAGES: AtomicUsize = AtomicUsize::new(crate::config::DEFAULT_SLAB_SIZE >> space::PAGE_SHIFT);
@@ -34,7 +38,7 @@ impl Heap {
             return Some(page);
         }
         let wanted = SLAB_PAGES.load(Ordering::Relaxed);
-        let (first, count) = space::alloc_spares(wanted).or_else(|| {
+        let (first, count, fresh) = space::alloc_spares(wanted).or_else(|| {
             // The space is used up: what the heap keeps for other classes may help.
             // SAFETY: only the owner calls this.
             unsafe { self.release_unused() };
@@ -44,7 +48,19 @@ impl Heap {
         self.spares.set(first.next.get());
         self.spare_count.set(count - 1);
         self.spare_low.set(0);
+        if fresh {
+            self.grown(count);
+        }
         Some(first)
+    }
+
+    /// Counts pages for which the OS has to provide memory, and now and then looks for others first: the next ones may be these.
+    fn grown(&self, pages: usize) {
+        let fresh = self.fresh.get() + pages;
+        self.fresh.set(if fresh < FRESH_TURNS { fresh } else { 0 });
+        if fresh >= FRESH_TURNS {
+            scavenge::collect_for_sleepers(self);
+        }
     }
 
     /// Takes back a page that is empty. Only for the owner.

@@ -32,10 +32,33 @@ impl Heap {
             return;
         };
         if thorough != Thorough::Rest {
+            let all = thorough == Thorough::Everything;
             self.collect_as_visitor();
-            self.return_pages(thorough == Thorough::Everything, progress);
+            self.return_pages(all, progress);
+            if all {
+                mid::clear(&self.mid);
+            } else {
+                mid::decay(&self.mid);
+            }
+            progress.more |= !self.mid.is_empty();
         }
         self.visit_pages(thorough, Some(&visit), progress);
+    }
+
+    /// Collects remote frees for an owner that sleeps, and returns the pages that are empty then. Whoever has not collected any since the
+    /// last call, though there are, is taken to sleep.
+    pub(crate) fn collect_for_sleeper(&'static self) {
+        // Nobody sends anything to a heap without an owner and leaves it at that.
+        if self.mailbox.0.is_empty() {
+            return;
+        }
+        let collected = self.collected.load(Ordering::Relaxed);
+        if self.collected_seen.swap(collected, Ordering::Relaxed) != collected {
+            return;
+        }
+        let Some(_visit) = self.gate.try_visit() else { return };
+        self.collect_as_visitor();
+        self.return_pages(true, &mut Progress::new(0));
     }
 
     /// The visit to a heap that had no owner, by the thread that has claimed it.
@@ -82,12 +105,6 @@ impl Heap {
             space::free_spares(self.cut_spares(kept), true);
         }
         self.spare_low.set(kept);
-        if all {
-            mid::clear(&self.mid);
-        } else {
-            mid::decay(&self.mid);
-        }
-        progress.more |= !self.mid.is_empty();
         let mut list: *const PageHeader = ptr::null();
         for class in 0..CLASSES {
             let mut next = self.available[class].get();
