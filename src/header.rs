@@ -77,6 +77,8 @@ pub(crate) struct PageHeader {
     pub current: AtomicU8,
     /// Slab: whether it is in the list of its class.
     pub listed: Cell<bool>,
+    /// Slab, spare: whether the OS provides memory for the first [`LIGHT_BYTES`](crate::space::LIGHT_BYTES) at most.
+    pub light: Cell<bool>,
     /// Slab: a bit for each OS page of 4 KiB that was purged and has not been carved into blocks again.
     pub holes: AtomicU16,
     /// Slab: blocks in `free`.
@@ -138,6 +140,7 @@ impl PageHeader {
             class: AtomicU8::new(0),
             current: AtomicU8::new(0),
             listed: Cell::new(false),
+            light: Cell::new(false),
             holes: AtomicU16::new(0),
             free_count: Cell::new(0),
             seen: Cell::new(0),

@@ -21,11 +21,16 @@ use crate::header::{Block, PageHeader};
 use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
-use crate::size_class::CLASSES;
+use crate::size_class::{self, CLASSES};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tenure::{KINDS, Tenure};
+
+/// Blocks up to this size in bytes are so many in a page that a class may need little of it.
+const LIGHT_BLOCK_MAX: usize = 256;
+
+const _: () = assert!(CLASSES <= u128::BITS as usize, "`Heap::heavy` has a bit for each");
 
 /// Slow paths between two looks at the clock.
 const TURNS: u32 = 32;
@@ -49,6 +54,8 @@ pub(crate) struct Heap {
     available: [Cell<*const PageHeader>; CLASSES],
     /// The one page of the class in `available` that is empty and kept for its next use; null if there is none.
     empty: [Cell<*const PageHeader>; CLASSES],
+    /// Classes, a bit each, that have needed much of a page they began with, and will not begin with a light one again.
+    heavy: Cell<u128>,
     /// Empty pages, last used first.
     spares: Cell<*const PageHeader>,
     spare_count: Cell<usize>,
@@ -137,6 +144,7 @@ impl Heap {
             current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
             available: [const { Cell::new(ptr::null()) }; CLASSES],
             empty: [const { Cell::new(ptr::null()) }; CLASSES],
+            heavy: Cell::new(0),
             spares: Cell::new(ptr::null()),
             spare_count: Cell::new(0),
             spare_low: Cell::new(0),
@@ -230,11 +238,16 @@ impl Heap {
         unsafe {
             self.drain(inside);
             let page: &'static PageHeader = &*self.current[class].get();
+            let light = page.light.get();
             // A visitor that saw as many live blocks before has not seen these.
             if !page.free.get().is_null() || page::carve(page) {
                 page.seen.set(0);
+                if light && !page.light.get() {
+                    self.heavy.set(self.heavy.get() | 1 << class);
+                }
                 return Some(page);
             }
+            let begins = ptr::eq(page, &raw const EMPTY_PAGE);
             self.retire_current(class);
             // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
             let page = match self.available[class].get().as_ref() {
@@ -243,7 +256,10 @@ impl Heap {
                     page
                 }
                 None => {
-                    let page = self.take_page()?;
+                    let light = begins
+                        && size_class::size_of_class(class) <= LIGHT_BLOCK_MAX
+                        && self.heavy.get() & 1 << class == 0;
+                    let page = if light { self.take_light_page() } else { self.take_page() }?;
                     page::init(page, class, self.address(), bin_offset(class));
                     page
                 }

@@ -153,6 +153,7 @@ pub(crate) unsafe fn carve(page: &PageHeader) -> bool {
     // SAFETY: `carved + count * size` is at most the page's size, and no block there has been handed out.
     unsafe { link(page, carved, size, count) };
     page.carved.store((carved + count * size) as u32, Ordering::Relaxed);
+    page.light.set(page.light.get() && carved + count * size <= space::LIGHT_BYTES);
     true
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn everything() -> usize {
     let mut progress = Progress::new(usize::MAX);
     visit_heaps(Thorough::Everything, &mut progress);
     (rounds.due, rounds.rest) = (0, false);
+    space::release_light();
     let round = Round { bytes: progress.bytes + space::purge(0, usize::MAX), more: false };
     drop(rounds);
     report(&round);

@@ -16,14 +16,19 @@
 //! This is the only user of `region`, `madvise` and `mremap`.
 
 mod dirty;
+mod light;
 mod os;
 mod purging;
 
-pub(crate) use self::purging::{can_purge_holes, decay, dirty_bytes, purge, purge_free, purge_hole, purged};
+pub(crate) use self::light::{LIGHT_BYTES, alloc_light};
+pub(crate) use self::purging::{
+    can_purge_holes, decay, dirty_bytes, purge, purge_free, purge_hole, purged, release_light,
+};
 
 use core::ptr;
 
 use self::dirty::Dirty;
+use self::light::Light;
 use self::purging::limit_dirty;
 
 use crate::header::{Kind, NO_OWNER, PageHeader};
@@ -54,6 +59,7 @@ static SPACE: Lock<Space> = Lock::new(Space {
     dirty_low: 0,
     purged_at_once: 0,
     regretted: 0,
+    light: Light::NONE,
     nonempty: 0,
     bins: [ptr::null(); BINS],
     meta: (ptr::null_mut(), 0),
@@ -88,6 +94,8 @@ struct Space {
     purged_at_once: usize,
     /// Pages that were needed soon after that: so many more may be dirty. Half of them are forgotten at the end of a period.
     regretted: usize,
+    /// Pages that wait apart from the free runs.
+    light: Light,
     /// Bit `b` is set if `bins[b]` is not empty.
     nonempty: u64,
     bins: [*const PageHeader; BINS],
@@ -218,9 +226,7 @@ pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, 
     };
     let mut next = ptr::null();
     for index in (first..first + pages).rev() {
-        space.tag(index, 1, Kind::Spare);
-        let header = space.header(index);
-        header.owner.store(NO_OWNER, Ordering::Relaxed);
+        let header = space.spare(index, false);
         header.next.set(next);
         next = header;
     }
@@ -244,6 +250,9 @@ pub(crate) fn free_spares(mut list: *const PageHeader, cold: bool) {
     // SAFETY: the list consists of headers of the table that the caller owned.
     while let Some(header) = unsafe { list.as_ref() } {
         list = header.next.get();
+        if space.light.keep(header) {
+            continue;
+        }
         let index = space.index(header);
         space.put(index, 1, true);
         space.dirty_low += usize::from(cold);
@@ -402,8 +411,27 @@ impl Space {
         }
     }
 
-    /// Takes `pages` pages, first from free runs, then from the frontier. Returns the first and whether all is zero.
+    /// Makes a page that was taken a spare one.
+    fn spare(&self, index: usize, light: bool) -> &'static PageHeader {
+        self.tag(index, 1, Kind::Spare);
+        let header = self.header(index);
+        header.owner.store(NO_OWNER, Ordering::Relaxed);
+        header.light.set(light);
+        header
+    }
+
+    /// Takes `pages` pages, first from free runs, then from the frontier, in the end with the help of those that wait apart. Returns the
+    /// first and whether all is zero.
     fn take(&mut self, pages: usize, align: usize) -> Option<(usize, bool)> {
+        let taken = self.take_at_once(pages, align);
+        if taken.is_some() || self.light.is_empty() {
+            return taken;
+        }
+        self.release_light(0);
+        self.take_at_once(pages, align)
+    }
+
+    fn take_at_once(&mut self, pages: usize, align: usize) -> Option<(usize, bool)> {
         if pages == 0 || pages > self.pages {
             return None;
         }

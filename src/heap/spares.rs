@@ -35,6 +35,7 @@ impl Heap {
             let left = self.spare_count.get() - 1;
             self.spare_count.set(left);
             self.spare_low.set(self.spare_low.get().min(left));
+            page.light.set(false);
             return Some(page);
         }
         let wanted = SLAB_PAGES.load(Ordering::Relaxed);
@@ -52,6 +53,11 @@ impl Heap {
             self.grown(count);
         }
         Some(first)
+    }
+
+    /// An empty page for a class of which the heap has none, and that may need little of it. Only for the owner, inside the gate.
+    pub(super) fn take_light_page(&self) -> Option<&'static PageHeader> {
+        space::alloc_light().inspect(|_| self.counters.slabs.add(1)).or_else(|| self.take_page())
     }
 
     /// Counts pages for which the OS has to provide memory, and now and then looks for others first: the next ones may be these.

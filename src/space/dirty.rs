@@ -35,6 +35,11 @@ impl Dirty {
         self.count
     }
 
+    /// Whether a free page is dirty.
+    pub(super) fn contains(&self, page: usize) -> bool {
+        self.words.get(page / 64).is_some_and(|word| word.get() >> (page % 64) & 1 == 1)
+    }
+
     /// Marks pages that have become free.
     pub(super) fn set(&mut self, pages: Range<usize>) {
         let mut set = 0;

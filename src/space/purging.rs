@@ -60,16 +60,22 @@ pub(crate) fn purged() -> (usize, usize) {
     (CALLS.load(Ordering::Relaxed), PURGED.load(Ordering::Relaxed))
 }
 
+/// Makes all free pages members of free runs, which can be purged.
+pub(crate) fn release_light() {
+    SPACE.lock().release_light(0);
+}
+
 /// Ends a period of time. Returns how many pages were free and dirty throughout it, which may be purged, and how many are now.
 ///
 /// The low-water mark of TCMalloc's caches (Ghemawat and Menage, "TCMalloc: Thread-Caching Malloc"): what was not needed in one
 /// period will hardly be in the next.
 pub(crate) fn decay() -> (usize, usize) {
     let mut space = SPACE.lock();
+    let released = space.decay_light();
     let now = space.dirty.count();
     space.purged_at_once = 0;
     space.regretted /= 2;
-    (core::mem::replace(&mut space.dirty_low, now).min(now), now)
+    ((core::mem::replace(&mut space.dirty_low, now) + released).min(now), now)
 }
 
 /// Purges a part of the dirty pages if there are very many.

@@ -1,0 +1,130 @@
+//! Pages of which little was used.
+//!
+//! A heap needs a page for each size that its thread uses, and of small blocks often only a few. Were that a page that has been full before,
+//! the memory behind those few would lie idle. So the first page of a class of small blocks is one for which the OS has provided
+//! nothing; and when it comes back, having been used little, it does not join the free runs, where it would be taken for
+//! something big, but waits for the next class that begins.
+
+use core::ptr;
+
+use super::{SPACE, Space};
+use crate::header::PageHeader;
+
+/// Bytes that may have been carved from a page that counts as light.
+pub(crate) const LIGHT_BYTES: usize = 24 << 10;
+
+/// Pages that wait at most.
+const WAITING_MAX: usize = 256;
+
+/// Pages that may be taken from the frontier, although there are free ones, in all. It bounds the headers that this costs.
+const FRONTIER_MAX: usize = 1024;
+
+/// Free runs that are looked at for a page without memory.
+const TRIES: usize = 8;
+
+/// The pages that wait: spare ones, linked through `next`. Used under the lock of the space.
+pub(super) struct Light {
+    newest: *const PageHeader,
+    count: usize,
+    /// Fewest since the last [`decay`](super::decay): so many were not needed.
+    low: usize,
+    /// Pages taken from the frontier.
+    taken: usize,
+}
+
+impl Light {
+    pub(super) const NONE: Light = Light { newest: ptr::null(), count: 0, low: 0, taken: 0 };
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes a spare page in if it is light and there are not too many. Returns whether it did.
+    pub(super) fn keep(&mut self, page: &'static PageHeader) -> bool {
+        if !page.light.get() || self.count >= WAITING_MAX {
+            return false;
+        }
+        page.next.set(self.newest);
+        self.newest = page;
+        self.count += 1;
+        true
+    }
+
+    fn pop(&mut self) -> Option<&'static PageHeader> {
+        // SAFETY: list members are headers of the table, used under the lock of the space.
+        let page = unsafe { self.newest.as_ref() }?;
+        self.newest = page.next.get();
+        self.count -= 1;
+        self.low = self.low.min(self.count);
+        Some(page)
+    }
+}
+
+/// Takes a page that is to be used little, as a spare one. `None` when the space is used up.
+pub(crate) fn alloc_light() -> Option<&'static PageHeader> {
+    let mut space = SPACE.lock();
+    if let Some(page) = space.light.pop() {
+        return Some(page);
+    }
+    if let Some(index) = space.take_clean() {
+        return Some(space.spare(index, true));
+    }
+    if space.light.taken < FRONTIER_MAX && space.advance(1) {
+        space.light.taken += 1;
+        return Some(space.spare(space.frontier - 1, true));
+    }
+    let (index, zeroed) = space.take(1, 1)?;
+    Some(space.spare(index, zeroed))
+}
+
+impl Space {
+    /// Puts all but `keep` of the waiting pages to the free runs. Returns how many.
+    pub(super) fn release_light(&mut self, keep: usize) -> usize {
+        let mut released = 0;
+        while self.light.count > keep {
+            let Some(page) = self.light.pop() else { break };
+            self.put(self.index(page), 1, true);
+            released += 1;
+        }
+        released
+    }
+
+    /// At the end of a period: the pages that nobody needed throughout it are free and dirty from now on, and were so. Returns how many.
+    pub(super) fn decay_light(&mut self) -> usize {
+        let released = self.release_light(self.light.count - self.light.low);
+        self.light.low = self.light.count;
+        released
+    }
+
+    /// Takes a page without memory from the beginning or the end of one of a few free runs.
+    fn take_clean(&mut self) -> Option<usize> {
+        let mut tries = 0;
+        let mut candidates = self.nonempty;
+        while candidates != 0 {
+            // SAFETY: list members are headers of the table, used under the lock.
+            let mut next = unsafe { self.bins[candidates.trailing_zeros() as usize].as_ref() };
+            while let Some(run) = next {
+                let first = self.index(run);
+                let last = first + run.run_len.load(crate::sync::Ordering::Relaxed) as usize - 1;
+                if let Some(index) = [first, last].into_iter().find(|index| !self.dirty.contains(*index)) {
+                    self.unlink(first);
+                    if index > first {
+                        self.insert(first, index - first);
+                    }
+                    if index < last {
+                        self.insert(index + 1, last - index);
+                    }
+                    return Some(index);
+                }
+                tries += 1;
+                if tries == TRIES {
+                    return None;
+                }
+                // SAFETY: as above.
+                next = unsafe { run.next.get().as_ref() };
+            }
+            candidates &= candidates - 1;
+        }
+        None
+    }
+}

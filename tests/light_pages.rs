@@ -1,0 +1,70 @@
+//! A class of small blocks that begins does not take up a page that has been full, with all its memory.
+
+use std::collections::BTreeSet;
+use std::hint::black_box;
+use std::ptr;
+use std::time::Duration;
+
+use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats};
+
+#[global_allocator]
+static GLOBAL: Shockwave = Shockwave::new();
+
+const PAGE: usize = 64 << 10;
+
+/// Classes of small blocks, of each of which a new thread makes one.
+const CLASSES: usize = 24;
+
+/// Pages that blocks of each class are in, one of each and as many as `bytes` bytes hold.
+fn begin_classes(bytes: usize) -> BTreeSet<usize> {
+    std::thread::spawn(move || {
+        let sizes = (1..=16).map(|step| 8 * step).chain((9..=16).map(|step| 16 * step));
+        let of_size = |size| (0..=bytes / size).map(move |_| black_box(vec![1u8; size]));
+        let blocks: Vec<Vec<u8>> = sizes.flat_map(of_size).collect();
+        assert!(blocks.len() >= CLASSES);
+        blocks.iter().map(|block| block.as_ptr().addr() & !(PAGE - 1)).collect()
+    })
+    .join()
+    .expect("it ends")
+}
+
+/// OS pages of `pages` that have memory.
+fn resident(pages: &BTreeSet<usize>) -> usize {
+    let of_page = |&page| {
+        let mut resident = [0u8; PAGE / 4096];
+        // SAFETY: the kernel writes one byte for each OS page.
+        let result = unsafe { libc::mincore(ptr::without_provenance_mut(page), PAGE, resident.as_mut_ptr()) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        resident.iter().filter(|byte| **byte & 1 == 1).count()
+    };
+    pages.iter().map(of_page).sum()
+}
+
+// One test: it is about the whole process.
+#[test]
+fn classes_that_begin_take_little_memory_and_leave_it_to_each_other() {
+    // No period ends.
+    drop(start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_secs(3600))).expect("a thread"));
+    // 16 MiB of pages that have been full are free.
+    std::thread::spawn(|| drop(black_box((0..4096).map(|_| vec![1u8; 4096]).collect::<Vec<_>>())))
+        .join()
+        .expect("it ends");
+    let first = begin_classes(0);
+    assert!(first.len() >= CLASSES - 4, "{} pages", first.len());
+    // 4 KiB of each were made into blocks, and the harness may have begun some classes before.
+    assert!(resident(&first) <= 3 * first.len(), "{} OS pages of {} pages", resident(&first), first.len());
+    for _ in 0..20 {
+        let next = begin_classes(0);
+        assert!(next.intersection(&first).count() >= CLASSES - 6, "{next:x?} and at first {first:x?}");
+    }
+    // Whoever needs more is given ordinary pages before long: else each thread would take new ones.
+    begin_classes(32 << 10);
+    let before = stats().committed_bytes;
+    for _ in 0..100 {
+        begin_classes(32 << 10);
+    }
+    let grown = stats().committed_bytes - before;
+    assert!(grown < 20 << 20, "{grown} B\n{}", stats());
+    purge();
+    assert!(resident(&first) <= first.len() / 2, "{} OS pages of {} pages", resident(&first), first.len());
+}
