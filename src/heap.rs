@@ -10,7 +10,7 @@ mod spares;
 mod visit;
 
 pub(crate) use learned::UNLEARNED;
-pub(crate) use spares::set_slab_size;
+pub(crate) use spares::{FRESH_TURNS, set_slab_size};
 
 use core::cell::Cell;
 use core::ptr;
@@ -37,7 +37,7 @@ const TURNS: u32 = 32;
 
 /// One thread's pages.
 ///
-/// Everything but `mailbox`, `next_heap`, `gate` and the counters belongs to the owner. `current`, `available`, `empty`, what is about
+/// Everything but `mailbox`, `collected`, `collected_seen`, `next_heap`, `gate` and the counters belongs to the owner. `current`, `available`, `empty`, what is about
 /// spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
@@ -238,13 +238,9 @@ impl Heap {
         unsafe {
             self.drain(inside);
             let page: &'static PageHeader = &*self.current[class].get();
-            let light = page.light.get();
             // A visitor that saw as many live blocks before has not seen these.
-            if !page.free.get().is_null() || page::carve(page) {
+            if !page.free.get().is_null() || self.carve(page, class) {
                 page.seen.set(0);
-                if light && !page.light.get() {
-                    self.heavy.set(self.heavy.get() | 1 << class);
-                }
                 return Some(page);
             }
             let begins = ptr::eq(page, &raw const EMPTY_PAGE);
@@ -267,11 +263,26 @@ impl Heap {
             page.current.store(1, Ordering::Relaxed);
             page.seen.set(0);
             self.current[class].set(page);
-            if page.free.get().is_null() && !page::carve(page) {
+            if page.free.get().is_null() && !self.carve(page, class) {
                 crate::invariant::fatal("a page that is not full has no block");
             }
             Some(page)
         }
+    }
+
+    /// Carves more blocks from a page of `class`, whose free list is empty; learns whether the class needs much of it.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap, and be inside its gate.
+    unsafe fn carve(&self, page: &PageHeader, class: usize) -> bool {
+        let light = page.light.get();
+        // SAFETY: passed on; the heap owns the page.
+        let carved = unsafe { page::carve(page) };
+        if light && !page.light.get() {
+            self.heavy.set(self.heavy.get() | 1 << class);
+        }
+        carved
     }
 
     /// Takes a freed block of `page` into the bin of its class. Returns whether that has too many then, and [`Heap::overflow`] is to be called.
@@ -314,14 +325,18 @@ impl Heap {
                 let Some(page) = space::header_of(first.cast()) else {
                     crate::invariant::fatal("a bin has a block of no page")
                 };
-                // Neighbours in the list are of one page mostly: linked as they are they go back together. A block that was freed
-                // twice, so that the list has no end, must not keep the thread here.
+                // Neighbours in the list are of one page mostly: linked as they are they go back together.
                 let (mut last, mut count) = (first, 1);
                 next = (*first).next;
                 while first.addr() ^ next.addr() < PAGE_SIZE && count < page::CAPACITY[class] {
                     last = next;
                     next = (*last).next;
                     count += 1;
+                }
+                if first.addr() ^ next.addr() < PAGE_SIZE {
+                    crate::invariant::fatal(
+                        "a bin has more blocks of a page than the page has: one was freed twice",
+                    );
                 }
                 page::push(page, first, last, count);
                 self.settle(page, class);

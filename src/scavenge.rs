@@ -127,13 +127,19 @@ pub(crate) fn everything() -> usize {
     round.bytes
 }
 
-/// Collects what sleeping threads were sent and have not noticed, before `own` takes more memory from the OS; what that frees goes to the
-/// space. Only for the owner, who may be inside its gate: nobody waits for another one in here.
+/// Collects what sleeping threads were sent and have not noticed, for `own`, which takes memory from the OS: twice as much as it has
+/// taken since the last time, if there is that much. Only for the owner, who may be inside its gate: nobody waits for another one in here.
 #[cold]
 pub(crate) fn collect_for_sleepers(own: &Heap) {
     // As long as it is held nobody forks.
     let Some(_rounds) = ROUNDS.try_lock() else { return };
-    heap::all().filter(|heap| !core::ptr::eq(*heap, own)).for_each(Heap::collect_for_sleeper);
+    let mut progress = Progress::new(0);
+    for heap in heap::all().filter(|heap| !core::ptr::eq(*heap, own)) {
+        heap.collect_for_sleeper(&mut progress);
+        if progress.pages >= 2 * heap::FRESH_TURNS {
+            break;
+        }
+    }
 }
 
 fn report(round: &Round) {

@@ -133,6 +133,9 @@ fn visit(stats: &mut Stats, header: &PageHeader) {
                 stats.pinned_bytes += PAGE_SIZE as u64;
             }
         }
+        Kind::Spare if header.light.get() => {
+            stats.spare_bytes += u64::from(header.carved.load(Ordering::Relaxed)).next_multiple_of(4096);
+        }
         Kind::Spare => stats.spare_bytes += PAGE_SIZE as u64,
         Kind::Free | Kind::Mid | Kind::Aligned | Kind::Large | Kind::Meta => {}
     }

@@ -201,7 +201,7 @@ pub(crate) fn reserve(wanted: usize, huge_pages: bool) -> bool {
 /// the OS will not commit more.
 pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
     let mut space = SPACE.lock();
-    let (first, zeroed) = space.take(pages, align)?;
+    let (first, dirty) = space.take(pages, align)?;
     let header = space.header(first);
     space.tag(first, pages, kind);
     header.owner.store(NO_OWNER, Ordering::Relaxed);
@@ -213,14 +213,15 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
             header.sizes.iter().for_each(|size| size.set(0));
         }
     }
-    Some(Run { header, zeroed })
+    Some(Run { header, zeroed: dirty == 0 })
 }
 
-/// Takes up to `pages` adjacent pages (fewer if there are no more) as spare pages linked through `next`.
-/// Returns the first, their number, and whether the OS provides memory for all of them when they are touched.
-pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, bool)> {
+/// Takes up to `pages` adjacent pages as spare pages linked through `next`; fewer if there are no more, or no free run is as long but
+/// there are shorter ones. Returns the first, their number, and of how many the OS has yet to provide the memory.
+pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, usize)> {
     let mut space = SPACE.lock();
-    let ((first, zeroed), pages) = match space.take(pages, 1) {
+    let pages = pages.min(space.longest().unwrap_or(pages));
+    let ((first, dirty), pages) = match space.take(pages, 1) {
         Some(taken) => (taken, pages),
         None => (space.take(1, 1)?, 1),
     };
@@ -230,7 +231,7 @@ pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, 
         header.next.set(next);
         next = header;
     }
-    Some((space.header(first), pages, zeroed))
+    Some((space.header(first), pages, pages - dirty))
 }
 
 /// Returns the run that begins at `header`, of which any part may have been written to.
@@ -244,7 +245,7 @@ pub(crate) fn free_run(header: &PageHeader) {
 }
 
 /// Returns a list of spare pages linked through `next`. If they are `cold`, nobody having needed them for some time, the next
-/// [`decay`] counts them among those that may be purged.
+/// [`decay`] counts them among those that may be purged. Those that were used little wait apart ([`light`]).
 pub(crate) fn free_spares(mut list: *const PageHeader, cold: bool) {
     let mut space = SPACE.lock();
     // SAFETY: the list consists of headers of the table that the caller owned.
@@ -421,17 +422,17 @@ impl Space {
     }
 
     /// Takes `pages` pages, first from free runs, then from the frontier, in the end with the help of those that wait apart. Returns the
-    /// first and whether all is zero.
-    fn take(&mut self, pages: usize, align: usize) -> Option<(usize, bool)> {
+    /// first and how many were dirty.
+    fn take(&mut self, pages: usize, align: usize) -> Option<(usize, usize)> {
         let taken = self.take_at_once(pages, align);
-        if taken.is_some() || self.light.is_empty() {
+        if taken.is_some() || self.light.count() == 0 {
             return taken;
         }
         self.release_light(0);
         self.take_at_once(pages, align)
     }
 
-    fn take_at_once(&mut self, pages: usize, align: usize) -> Option<(usize, bool)> {
+    fn take_at_once(&mut self, pages: usize, align: usize) -> Option<(usize, usize)> {
         if pages == 0 || pages > self.pages {
             return None;
         }
@@ -448,7 +449,7 @@ impl Space {
             }
             let dirty = self.clean(start, pages);
             self.regret(pages - dirty);
-            return Some((start, dirty == 0));
+            return Some((start, dirty));
         }
         let first = self.frontier;
         let start = self.align_index(first, align);
@@ -459,7 +460,7 @@ impl Space {
             self.put(first, start - first, false);
         }
         self.regret(pages);
-        Some((start, true))
+        Some((start, 0))
     }
 
     /// Learns from the need for `pages` pages without memory whether it was given back too soon.
@@ -576,6 +577,13 @@ impl Space {
         if self.bins[bin].is_null() {
             self.nonempty &= !(1 << bin);
         }
+    }
+
+    /// Length of one of the longest free runs, in pages, if there is any.
+    fn longest(&self) -> Option<usize> {
+        let bin = self.nonempty.checked_ilog2()? as usize;
+        // SAFETY: list members are headers of the table, used under the lock.
+        unsafe { self.bins[bin].as_ref() }.map(|run| run.run_len.load(Ordering::Relaxed) as usize)
     }
 
     /// A free run of at least `pages` pages: first index and length.

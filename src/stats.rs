@@ -218,7 +218,8 @@ pub struct Stats {
     /// Bytes of slab pages that have been carved into blocks, used or free, less those given back to the OS since: what their blocks may
     /// have touched. The rest of a page is touched only if an earlier use of the page has.
     pub slab_active_bytes: u64,
-    /// Empty pages that heaps keep for their next need, in bytes.
+    /// Empty pages that heaps keep for their next need, in bytes, and what was used of those that wait for a class of small blocks that
+    /// begins.
     pub spare_bytes: u64,
     /// Free pages that the OS still provides memory for, in bytes. At most 32 MiB, an eighth of what was ever used and what it was
     /// wrong to give back of late are kept, and what is not needed for a while goes back ([`start_scavenger`](crate::start_scavenger)).

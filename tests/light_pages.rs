@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats};
 
@@ -67,4 +67,17 @@ fn classes_that_begin_take_little_memory_and_leave_it_to_each_other() {
     assert!(grown < 20 << 20, "{grown} B\n{}", stats());
     purge();
     assert!(resident(&first) <= first.len() / 2, "{} OS pages of {} pages", resident(&first), first.len());
+
+    // Nobody needs those that wait: they go back, although nothing else has happened that would keep a scavenger awake.
+    let config =
+        ScavengerConfig::DEFAULT.decay(Duration::from_millis(20)).longest_sleep(Duration::from_secs(3600));
+    let scavenger = start_scavenger(config).expect("a thread");
+    std::thread::sleep(Duration::from_millis(500));
+    let last = begin_classes(0);
+    let begin = Instant::now();
+    while resident(&last) > last.len() / 2 && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(resident(&last) <= last.len() / 2, "{} OS pages of {} pages", resident(&last), last.len());
+    drop(scavenger);
 }

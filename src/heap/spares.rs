@@ -14,8 +14,8 @@ const SPARES_MAX: usize = 32;
 /// Pages that a heap takes back before it looks how many spare ones it did not need meanwhile.
 const SPARE_TURNS: u32 = 64;
 
-/// Pages without memory that a heap takes before it looks for pages that sleeping threads keep: 1 MiB.
-const FRESH_TURNS: usize = 16;
+/// Pages without memory that a heap takes before it looks for some that sleeping threads keep: 1 MiB.
+pub(crate) const FRESH_TURNS: usize = 16;
 
 /// Pages per slab: how many a heap takes from the space at once.
 static SLAB_PAGES: AtomicUsize = AtomicUsize::new(crate::config::DEFAULT_SLAB_SIZE >> space::PAGE_SHIFT);
@@ -49,8 +49,8 @@ impl Heap {
         self.spares.set(first.next.get());
         self.spare_count.set(count - 1);
         self.spare_low.set(0);
-        if fresh {
-            self.grown(count);
+        if fresh > 0 {
+            self.grown(fresh);
         }
         Some(first)
     }
@@ -60,7 +60,7 @@ impl Heap {
         space::alloc_light().inspect(|_| self.counters.slabs.add(1)).or_else(|| self.take_page())
     }
 
-    /// Counts pages for which the OS has to provide memory, and now and then looks for others first: the next ones may be these.
+    /// Counts pages for which the OS has to provide memory, and now and then looks for others, to be taken the next time.
     fn grown(&self, pages: usize) {
         let fresh = self.fresh.get() + pages;
         self.fresh.set(if fresh < FRESH_TURNS { fresh } else { 0 });

@@ -34,7 +34,7 @@ impl Heap {
         if thorough != Thorough::Rest {
             let all = thorough == Thorough::Everything;
             self.collect_as_visitor();
-            self.return_pages(all, progress);
+            self.return_pages(all, true, progress);
             if all {
                 mid::clear(&self.mid);
             } else {
@@ -47,7 +47,7 @@ impl Heap {
 
     /// Collects remote frees for an owner that sleeps, and returns the pages that are empty then. Whoever has not collected any since the
     /// last call, though there are, is taken to sleep.
-    pub(crate) fn collect_for_sleeper(&'static self) {
+    pub(crate) fn collect_for_sleeper(&'static self, progress: &mut Progress) {
         // Nobody sends anything to a heap without an owner and leaves it at that.
         if self.mailbox.0.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl Heap {
         }
         let Some(_visit) = self.gate.try_visit() else { return };
         self.collect_as_visitor();
-        self.return_pages(true, &mut Progress::new(0));
+        self.return_pages(true, false, progress);
     }
 
     /// The visit to a heap that had no owner, by the thread that has claimed it.
@@ -88,8 +88,9 @@ impl Heap {
         }
     }
 
-    /// Returns spare pages and empty ones to the space: those that were there at the last visit, or all.
-    fn return_pages(&self, all: bool, progress: &mut Progress) {
+    /// Returns spare pages and empty ones to the space: those that were there at the last visit, or all. If they are not `cold` they are
+    /// meant to be used at once.
+    fn return_pages(&self, all: bool, cold: bool, progress: &mut Progress) {
         for class in 0..CLASSES {
             // SAFETY: current pages are never null; inside the gate pages are the visitor's.
             unsafe {
@@ -102,7 +103,7 @@ impl Heap {
         let kept = if all { 0 } else { count - self.spare_low.get().min(count) };
         if count > kept {
             progress.pages += count - kept;
-            space::free_spares(self.cut_spares(kept), true);
+            space::free_spares(self.cut_spares(kept), cold);
         }
         self.spare_low.set(kept);
         let mut list: *const PageHeader = ptr::null();
@@ -126,7 +127,7 @@ impl Heap {
                 progress.pages += 1;
             }
         }
-        space::free_spares(list, true);
+        space::free_spares(list, cold);
         progress.more |= kept > 0;
     }
 

@@ -35,11 +35,6 @@ impl Dirty {
         self.count
     }
 
-    /// Whether a free page is dirty.
-    pub(super) fn contains(&self, page: usize) -> bool {
-        self.words.get(page / 64).is_some_and(|word| word.get() >> (page % 64) & 1 == 1)
-    }
-
     /// Marks pages that have become free.
     pub(super) fn set(&mut self, pages: Range<usize>) {
         let mut set = 0;
@@ -73,7 +68,8 @@ impl Dirty {
         Some(first..last + 1)
     }
 
-    fn is_set(&self, page: usize) -> bool {
+    /// Whether a page is free and dirty.
+    pub(super) fn is_set(&self, page: usize) -> bool {
         self.words.get(page / 64).is_some_and(|word| word.get() >> (page % 64) & 1 != 0)
     }
 

@@ -8,7 +8,8 @@
 use core::ptr;
 
 use super::{SPACE, Space};
-use crate::header::PageHeader;
+use crate::header::{Kind, PageHeader};
+use crate::sync::Ordering;
 
 /// Bytes that may have been carved from a page that counts as light.
 pub(crate) const LIGHT_BYTES: usize = 24 << 10;
@@ -16,8 +17,10 @@ pub(crate) const LIGHT_BYTES: usize = 24 << 10;
 /// Pages that wait at most.
 const WAITING_MAX: usize = 256;
 
-/// Pages that may be taken from the frontier, although there are free ones, in all. It bounds the headers that this costs.
+/// Pages that may be taken from the frontier, although there are free ones, in all, and which part of the reservation: it bounds the
+/// headers that this costs, and leaves room for long runs.
 const FRONTIER_MAX: usize = 1024;
+const FRONTIER_PART: usize = 16;
 
 /// Free runs that are looked at for a page without memory.
 const TRIES: usize = 8;
@@ -35,12 +38,13 @@ pub(super) struct Light {
 impl Light {
     pub(super) const NONE: Light = Light { newest: ptr::null(), count: 0, low: 0, taken: 0 };
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// Takes a spare page in if it is light and there are not too many. Returns whether it did.
     pub(super) fn keep(&mut self, page: &'static PageHeader) -> bool {
+        debug_assert!(!page.light.get() || page.kind() == Kind::Spare);
         if !page.light.get() || self.count >= WAITING_MAX {
             return false;
         }
@@ -69,12 +73,12 @@ pub(crate) fn alloc_light() -> Option<&'static PageHeader> {
     if let Some(index) = space.take_clean() {
         return Some(space.spare(index, true));
     }
-    if space.light.taken < FRONTIER_MAX && space.advance(1) {
+    if space.light.taken < FRONTIER_MAX.min(space.pages / FRONTIER_PART) && space.advance(1) {
         space.light.taken += 1;
         return Some(space.spare(space.frontier - 1, true));
     }
-    let (index, zeroed) = space.take(1, 1)?;
-    Some(space.spare(index, zeroed))
+    let (index, dirty) = space.take(1, 1)?;
+    Some(space.spare(index, dirty == 0))
 }
 
 impl Space {
@@ -96,17 +100,19 @@ impl Space {
         released
     }
 
-    /// Takes a page without memory from the beginning or the end of one of a few free runs.
+    /// Takes a page without memory from the end or the beginning of one of the longest free runs. The end, because what lies before a run
+    /// may want to grow into it.
     fn take_clean(&mut self) -> Option<usize> {
         let mut tries = 0;
         let mut candidates = self.nonempty;
         while candidates != 0 {
+            let bin = candidates.ilog2() as usize;
             // SAFETY: list members are headers of the table, used under the lock.
-            let mut next = unsafe { self.bins[candidates.trailing_zeros() as usize].as_ref() };
+            let mut next = unsafe { self.bins[bin].as_ref() };
             while let Some(run) = next {
                 let first = self.index(run);
-                let last = first + run.run_len.load(crate::sync::Ordering::Relaxed) as usize - 1;
-                if let Some(index) = [first, last].into_iter().find(|index| !self.dirty.contains(*index)) {
+                let last = first + run.run_len.load(Ordering::Relaxed) as usize - 1;
+                if let Some(index) = [last, first].into_iter().find(|index| !self.dirty.is_set(*index)) {
                     self.unlink(first);
                     if index > first {
                         self.insert(first, index - first);
@@ -123,7 +129,7 @@ impl Space {
                 // SAFETY: as above.
                 next = unsafe { run.next.get().as_ref() };
             }
-            candidates &= candidates - 1;
+            candidates &= !(1 << bin);
         }
         None
     }

@@ -65,7 +65,8 @@ pub(crate) fn release_light() {
     SPACE.lock().release_light(0);
 }
 
-/// Ends a period of time. Returns how many pages were free and dirty throughout it, which may be purged, and how many are now.
+/// Ends a period of time. Returns how many pages were free and dirty throughout it, which may be purged, and how many are now, with those
+/// that wait apart.
 ///
 /// The low-water mark of TCMalloc's caches (Ghemawat and Menage, "TCMalloc: Thread-Caching Malloc"): what was not needed in one
 /// period will hardly be in the next.
@@ -75,7 +76,8 @@ pub(crate) fn decay() -> (usize, usize) {
     let now = space.dirty.count();
     space.purged_at_once = 0;
     space.regretted /= 2;
-    ((core::mem::replace(&mut space.dirty_low, now) + released).min(now), now)
+    let unneeded = core::mem::replace(&mut space.dirty_low, now) + released;
+    (unneeded.min(now), now + space.light.count())
 }
 
 /// Purges a part of the dirty pages if there are very many.
