@@ -1,7 +1,6 @@
 //! A lock that costs its owner nothing but plain loads and stores, so that another thread may look after what an idle one keeps.
 //!
-//! Dekker's algorithm, whose two fences are unequal: the owner, who passes often, executes none, and the visitor, who comes a few
-//! times a second, makes all processors execute one for it (Linux: `membarrier`). The idea is that of biased locks and of safe memory
+//! Dekker's algorithm, whose two fences are unequal: the owner, who passes often, executes none, and the visitor, who comes seldom, makes all processors execute one for it (Linux: `membarrier`). The idea is that of biased locks and of safe memory
 //! reclamation (Dice, Huang and Yang, "Asymmetric Dekker Synchronization"). Where the system has no such call, both are real.
 
 use crate::sync::{AtomicU32, Ordering, fence_heavy, fence_light, wait_while, wake_all};

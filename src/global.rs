@@ -66,8 +66,8 @@ impl<A> Shockwave<A> {
         self
     }
 
-    /// Sets how many bytes of pages a thread takes from the reservation at once, or fewer where free memory is in shorter pieces: a multiple of 64 KiB from 64 KiB to
-    /// 16 MiB; 256 KiB if not set. The environment variable `SHOCKWAVE_SLAB_SIZE` overrides it.
+    /// Sets how many bytes of pages a thread takes from the reservation at once, or fewer where free memory is in shorter
+    /// pieces: a multiple of 64 KiB from 64 KiB to 16 MiB; 256 KiB if not set. The environment variable `SHOCKWAVE_SLAB_SIZE` overrides it.
     ///
     /// # Panics
     ///

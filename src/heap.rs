@@ -37,8 +37,8 @@ const TURNS: u32 = 32;
 
 /// One thread's pages.
 ///
-/// Everything but `mailbox`, `collected`, `collected_seen`, `next_heap`, `gate` and the counters belongs to the owner. `current`, `available`, `empty`, what is about
-/// spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one
+/// Everything but `mailbox`, `collected`, `collected_seen`, `next_heap`, `gate` and the counters belongs to the owner. `current`,
+/// `available`, `empty`, `heavy`, what is about spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
