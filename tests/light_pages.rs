@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats};
+
+mod resident;
+
+use resident::is_resident;
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -30,14 +33,7 @@ fn begin_classes(bytes: usize) -> BTreeSet<usize> {
 
 /// OS pages of `pages` that have memory.
 fn resident(pages: &BTreeSet<usize>) -> usize {
-    let of_page = |&page| {
-        let mut resident = [0u8; PAGE / 4096];
-        // SAFETY: the kernel writes one byte for each OS page.
-        let result = unsafe { libc::mincore(ptr::without_provenance_mut(page), PAGE, resident.as_mut_ptr()) };
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        resident.iter().filter(|byte| **byte & 1 == 1).count()
-    };
-    pages.iter().map(of_page).sum()
+    pages.iter().flat_map(|page| (*page..page + PAGE).step_by(4096)).filter(|page| is_resident(*page)).count()
 }
 
 // One test: it is about the whole process.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::ptr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,10 @@ use shockwave_alloc::{
 };
 
 mod common;
+mod resident;
 
 use common::{Rng, alone};
+use resident::is_resident;
 
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
@@ -71,15 +72,6 @@ fn purge_until(mut done: impl FnMut() -> bool) -> bool {
 /// The OS pages in which `blocks` begin.
 fn os_pages<'a>(blocks: impl IntoIterator<Item = &'a Vec<u8>>) -> BTreeSet<usize> {
     blocks.into_iter().map(|block| block.as_ptr().addr() & !0xFFF).collect()
-}
-
-/// Whether the OS page at `address` has memory.
-fn is_resident(address: usize) -> bool {
-    let mut resident = 0;
-    // SAFETY: the kernel writes one byte for one page.
-    let result = unsafe { libc::mincore(ptr::without_provenance_mut(address), 1, &raw mut resident) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    resident & 1 == 1
 }
 
 /// Damages what is free, and sees that the survivors are whole.

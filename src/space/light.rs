@@ -113,13 +113,7 @@ impl Space {
                 let first = self.index(run);
                 let last = first + run.run_len.load(Ordering::Relaxed) as usize - 1;
                 if let Some(index) = [last, first].into_iter().find(|index| !self.dirty.is_set(*index)) {
-                    self.unlink(first);
-                    if index > first {
-                        self.insert(first, index - first);
-                    }
-                    if index < last {
-                        self.insert(index + 1, last - index);
-                    }
+                    self.cut(first, last + 1 - first, index, 1);
                     return Some(index);
                 }
                 tries += 1;
