@@ -1,5 +1,7 @@
 //! Bins: of each size class some free blocks that a thread takes from and puts to without looking at their pages.
 //!
+//! There are two for each class: blocks that may live for long and those of a request have pages of their own ([`Term`]).
+//!
 //! Last in, first out across all pages of the class: what was freed last is in the processor's caches. For their pages the blocks of a bin
 //! are live, so nobody but the thread knows of them.
 
@@ -11,11 +13,27 @@ use crate::header::Block;
 use crate::page::CAPACITY;
 use crate::size_class::{self, CLASSES};
 use crate::sync::{AtomicI32, Ordering};
+use crate::tenure::Term;
 
 /// Bytes of freed blocks that a bin takes at first, and at least and at most so many blocks.
 const FIRST_BYTES: usize = 8 << 10;
 const FIRST_MIN: usize = 4;
 const FIRST_MAX: usize = 256;
+
+/// Size classes, those of [`Term::Long`] first.
+pub(crate) const SLOTS: usize = 2 * CLASSES;
+
+/// Number, below [`SLOTS`], of a class for a term.
+#[inline]
+pub(crate) const fn slot(class: usize, term: Term) -> usize {
+    class + term as usize * CLASSES
+}
+
+/// The class of a slot.
+#[inline]
+pub(crate) const fn class_of_slot(slot: usize) -> usize {
+    if slot < CLASSES { slot } else { slot - CLASSES }
+}
 
 /// How many more blocks may at first be freed into the bin of each class than are allocated from it.
 const FIRST: [u16; CLASSES] = {
@@ -50,38 +68,35 @@ pub(crate) struct Bin {
 pub(crate) struct Size {
     /// How many more blocks may be freed than allocated since the bin was filled.
     limit: Cell<u16>,
-    /// Whether blocks were given up since then: then the limit is too low for how the class goes up and down.
-    gave_up: Cell<bool>,
+    /// How many were given up since then: if any, the limit is too low for how the class goes up and down.
+    given: Cell<u16>,
     /// At the end of the last period: a block in the middle, and how many there were from it downwards.
     mark: Cell<*mut Block>,
     below: Cell<u16>,
 }
 
-/// Where among the bins of a heap that of a class is, in bytes: a page knows it, so that a free has nothing to multiply.
-pub(crate) const fn bin_offset(class: usize) -> u32 {
-    (offset_of!(Bins, bins) + class * size_of::<Bin>()) as u32
+/// Where among the bins of a heap that of a slot is, in bytes: a page knows it, so that a free has nothing to multiply.
+pub(crate) const fn bin_offset(slot: usize) -> u32 {
+    (offset_of!(Bins, bins) + slot * size_of::<Bin>()) as u32
 }
 
-/// The bins of all classes.
+/// The slot whose bin is at an offset.
+pub(crate) const fn slot_at(offset: u32) -> usize {
+    (offset as usize - offset_of!(Bins, bins)) / size_of::<Bin>()
+}
+
+/// The bins of all slots.
 pub(crate) struct Bins {
-    bins: [Bin; CLASSES],
-    sizes: [Size; CLASSES],
+    /// By term.
+    bins: [Row; 2],
+    sizes: [Size; SLOTS],
 }
 
-impl Bins {
-    /// Empty.
-    pub(crate) const fn new() -> Bins {
-        let mut bins =
-            Bins { bins: [const { Bin::new(0) }; CLASSES], sizes: [const { Size::new(0) }; CLASSES] };
-        let mut class = 1;
-        while class < CLASSES {
-            bins.bins[class] = Bin::new(class);
-            bins.sizes[class] = Size::new(class);
-            class += 1;
-        }
-        bins
-    }
+/// The bins of all classes for one term.
+#[repr(transparent)]
+pub(crate) struct Row([Bin; CLASSES]);
 
+impl Row {
     /// Takes the block of `class` that was put in last, or null.
     ///
     /// # Safety
@@ -90,7 +105,7 @@ impl Bins {
     #[inline]
     pub(crate) unsafe fn pop(&self, class: usize) -> *mut u8 {
         // SAFETY: passed on.
-        let bin = unsafe { self.bins.get_unchecked(class) };
+        let bin = unsafe { self.0.get_unchecked(class) };
         let block = bin.head.get();
         if !block.is_null() {
             // SAFETY: blocks of a bin are unused and begin with their link.
@@ -99,13 +114,41 @@ impl Bins {
         }
         block.cast()
     }
+}
+
+impl Bins {
+    /// Empty.
+    pub(crate) const fn new() -> Bins {
+        let mut bins = Bins {
+            bins: [const { Row([const { Bin::new(0) }; CLASSES]) }; 2],
+            sizes: [const { Size::new(0) }; SLOTS],
+        };
+        let mut slot = 1;
+        while slot < SLOTS {
+            let class = class_of_slot(slot);
+            bins.bins[slot / CLASSES].0[class] = Bin::new(class);
+            bins.sizes[slot] = Size::new(class);
+            slot += 1;
+        }
+        bins
+    }
+
+    /// Those of a term.
+    #[inline]
+    pub(crate) const fn row(&self, term: Term) -> &Row {
+        &self.bins[term as usize]
+    }
+
+    fn bin(&self, slot: usize) -> &Bin {
+        &self.bins[slot / CLASSES].0[slot % CLASSES]
+    }
 
     /// Puts a freed block into the bin at `offset`. Returns whether some have to be given up now. `link` is from
     /// [`link_pointer`](crate::page::link_pointer), `block` the same address with the reservation's provenance.
     ///
     /// # Safety
     ///
-    /// `offset` is the [`bin_offset`] of the block's class. The caller must own the heap, and `block` must be handed out and not used any more.
+    /// `offset` is the [`bin_offset`] of the block's slot. The caller must own the heap, and `block` must be handed out and not used any more.
     #[inline]
     pub(crate) unsafe fn push(&self, offset: u32, link: *mut Block, block: *mut u8) -> bool {
         // SAFETY: passed on.
@@ -120,13 +163,14 @@ impl Bins {
 
     /// Fills an empty bin with a list of `count` blocks. If it gave blocks up since the last time it may hold twice as many from now on, up
     /// to a page's.
-    pub(crate) fn fill(&self, class: usize, list: *mut Block, count: u16) {
-        let size = &self.sizes[class];
-        if size.gave_up.replace(false) {
+    pub(crate) fn fill(&self, slot: usize, list: *mut Block, count: u16) {
+        let (bin, size) = (self.bin(slot), &self.sizes[slot]);
+        if size.given.replace(0) > 0 {
+            let class = class_of_slot(slot);
             size.limit.set(size.limit.get().saturating_mul(2).min(CAPACITY[class].max(FIRST[class])));
         }
-        debug_assert!(self.bins[class].head.get().is_null());
-        self.bins[class].set(list, size.limit.get(), count);
+        debug_assert!(bin.head.get().is_null());
+        bin.set(list, size.limit.get(), count);
     }
 
     /// Takes the older half of the blocks out of a bin, or all; returns them as a list.
@@ -134,13 +178,18 @@ impl Bins {
     /// # Safety
     ///
     /// The caller must own the heap.
-    pub(crate) unsafe fn give_up(&self, class: usize, all: bool) -> *mut Block {
-        let (bin, size) = (&self.bins[class], &self.sizes[class]);
+    pub(crate) unsafe fn give_up(&self, slot: usize, all: bool) -> *mut Block {
+        let (bin, size) = (self.bin(slot), &self.sizes[slot]);
+        let first = FIRST[class_of_slot(slot)];
         let held = bin.count();
         let keep = if all { 0 } else { held / 2 };
-        size.gave_up.set(!all);
+        let given = if all { 0 } else { size.given.get().saturating_add(held - keep) };
+        size.given.set(given);
         if all {
-            size.limit.set(FIRST[class]);
+            size.limit.set(first);
+        } else if given > CAPACITY[class_of_slot(slot)] {
+            // That no bin could have held: blocks are freed for good, and those that stay in the bin keep as many OS pages.
+            size.limit.set((size.limit.get() / 2).max(first));
         }
         // SAFETY: there are more than `keep` blocks, or none is kept.
         let rest = unsafe { bin.link(keep) }.replace(ptr::null_mut());
@@ -157,9 +206,9 @@ impl Bins {
     /// # Safety
     ///
     /// The caller must own the heap.
-    pub(crate) unsafe fn end_period(&self, class: usize) -> *mut Block {
-        let (bin, size) = (&self.bins[class], &self.sizes[class]);
-        size.gave_up.set(false);
+    pub(crate) unsafe fn end_period(&self, slot: usize) -> *mut Block {
+        let (bin, size) = (self.bin(slot), &self.sizes[slot]);
+        size.given.set(0);
         let (held, below) = (bin.count(), size.below.get());
         let mut unneeded = ptr::null_mut();
         if below > 0 && below <= held {
@@ -168,7 +217,7 @@ impl Bins {
             let link = unsafe { bin.link(keep) };
             if link.get() == size.mark.get() {
                 unneeded = link.replace(ptr::null_mut());
-                size.limit.set((size.limit.get() / 2).max(FIRST[class]));
+                size.limit.set((size.limit.get() / 2).max(FIRST[class_of_slot(slot)]));
                 bin.set(bin.head.get(), size.limit.get(), keep);
             }
         }
@@ -179,9 +228,9 @@ impl Bins {
         unneeded
     }
 
-    /// Blocks in each bin, by class. Any thread may ask.
+    /// Blocks in each bin, with their class. Any thread may ask.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.bins.iter().map(|bin| u64::from(bin.count())).enumerate()
+        self.bins.iter().flat_map(|row| row.0.iter().map(|bin| u64::from(bin.count())).enumerate())
     }
 }
 
@@ -223,7 +272,7 @@ impl Size {
     const fn new(class: usize) -> Size {
         Size {
             limit: Cell::new(FIRST[class]),
-            gave_up: Cell::new(false),
+            given: Cell::new(0),
             mark: Cell::new(ptr::null_mut()),
             below: Cell::new(0),
         }
@@ -251,7 +300,7 @@ mod tests {
 
     fn pop(bins: &Bins) -> *mut Block {
         // SAFETY: the bins are the test's own.
-        unsafe { bins.pop(CLASS) }.cast()
+        unsafe { bins.row(Term::Long).pop(CLASS) }.cast()
     }
 
     /// Gives up and returns what was given up.
@@ -269,7 +318,7 @@ mod tests {
     }
 
     fn count(bins: &Bins) -> u64 {
-        bins.counts().find(|(class, _)| *class == CLASS).unwrap().1
+        bins.counts().filter(|(class, _)| *class == CLASS).map(|(_, blocks)| blocks).sum()
     }
 
     #[test]
@@ -333,6 +382,44 @@ mod tests {
         assert_eq!((count(&bins), pop(&bins)), (0, ptr::null_mut()));
         let full = freed.iter().chain(&list).position(|block| push(&bins, *block));
         assert_eq!(full, Some(FIRST[CLASS].into()));
+    }
+
+    #[test]
+    fn a_bin_into_which_more_is_freed_than_a_page_has_keeps_as_little_as_at_first() {
+        let bins = Bins::new();
+        let (first, most) = (usize::from(FIRST[CLASS]), usize::from(CAPACITY[CLASS]));
+        bins.sizes[CLASS].limit.set(CAPACITY[CLASS]);
+        bins.fill(CLASS, ptr::null_mut(), 0);
+        let mut given = 0;
+        for block in blocks(8 * most) {
+            if push(&bins, block) {
+                given += give_up(&bins, false).len();
+            }
+            // As long as it is no more than the next allocations might need again, nothing changes.
+            assert!(given > most || usize::from(bins.sizes[CLASS].limit.get()) == most);
+        }
+        assert_eq!(usize::from(bins.sizes[CLASS].limit.get()), first);
+        assert!(count(&bins) <= first as u64, "{}", count(&bins));
+        assert_eq!(given as u64 + count(&bins), 8 * most as u64);
+    }
+
+    #[test]
+    fn a_slot_is_where_its_offset_says() {
+        for number in 0..SLOTS {
+            assert_eq!(slot_at(bin_offset(number)), number);
+            let (class, term) =
+                (class_of_slot(number), if number < CLASSES { Term::Long } else { Term::Short });
+            assert_eq!(slot(class, term), number);
+            let bins = Bins::new();
+            let block = blocks(1)[0];
+            // SAFETY: the bins and the block are the test's own.
+            unsafe {
+                assert!(!bins.push(bin_offset(number), block, block.cast()));
+                let other = if term == Term::Long { Term::Short } else { Term::Long };
+                assert!(bins.row(other).pop(class).is_null());
+                assert_eq!(bins.row(term).pop(class).cast(), block);
+            }
+        }
     }
 
     /// Ends a period and returns how many blocks nobody had needed.

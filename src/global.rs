@@ -8,6 +8,7 @@ use crate::config::{self, Config, Mode};
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::{Counter, Traffic, UNATTACHED};
+use crate::tenure::Term;
 use crate::thread::{self, Thread};
 use crate::{scavenge, startup};
 
@@ -314,7 +315,8 @@ impl<A: GlobalAlloc> Shockwave<A> {
         }
         // SAFETY: `GlobalAlloc::realloc` demands that the new size makes a valid layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let moved = Self::at_last(new_size, |thread| thread.alloc_outside(layout.size(), new_layout));
+        let moved =
+            Self::at_last(new_size, |thread| thread.alloc_outside(layout.size(), new_layout, Term::Long));
         if !moved.is_null() {
             // SAFETY: both blocks have at least the smaller size, and a new block overlaps no other. Refused, the old one is as it was.
             unsafe {

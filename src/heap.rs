@@ -13,11 +13,12 @@ pub(crate) use learned::UNLEARNED;
 pub(crate) use spares::{FRESH_TURNS, set_slab_size};
 
 use core::cell::Cell;
+use core::ops::Range;
 use core::ptr;
 
-use crate::bins::{Bins, bin_offset};
+use crate::bins::{Bins, Row, SLOTS, bin_offset, class_of_slot, slot, slot_at};
 use crate::gate::{Gate, Inside};
-use crate::header::{Block, PageHeader};
+use crate::header::{Block, Kind, PageHeader};
 use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
@@ -25,37 +26,59 @@ use crate::size_class::{self, CLASSES};
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use crate::tenure::{KINDS, Tenure};
+use crate::tenure::{KINDS, Tenure, Term};
 
 /// Blocks up to this size in bytes are so many in a page that a class may need little of it.
 const LIGHT_BLOCK_MAX: usize = 256;
 
-const _: () = assert!(CLASSES <= u128::BITS as usize, "`Heap::heavy` has a bit for each");
+/// Bits of [`Heap::heavy`] for each term.
+const HEAVY_BITS: usize = 64;
+
+const _: () =
+    assert!(size_class::size_of_class(HEAVY_BITS) > LIGHT_BLOCK_MAX, "`Heap::heavy` has a bit for each");
 
 /// Slow paths between two looks at the clock.
 const TURNS: u32 = 32;
 
+/// The slot of a page that belongs to a heap.
+fn slot_of(page: &PageHeader) -> usize {
+    slot_at(page.bin.load(Ordering::Relaxed))
+}
+
+/// Whether a block in a page was allocated for [`Term::Short`].
+#[inline]
+pub(crate) fn is_short(page: &PageHeader) -> bool {
+    page.kind() == Kind::Slab && slot_of(page) >= CLASSES
+}
+
+/// The bit in [`Heap::heavy`] of a slot of blocks of at most [`LIGHT_BLOCK_MAX`].
+const fn heavy_bit(slot: usize) -> u128 {
+    1 << if slot < CLASSES { slot } else { slot - CLASSES + HEAVY_BITS }
+}
+
 /// One thread's pages.
 ///
 /// Everything but `mailbox`, `collected`, `collected_seen`, `next_heap`, `gate` and the counters belongs to the owner. `current`,
-/// `available`, `empty`, `heavy`, what is about spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a class is in exactly one
+/// `available`, `empty`, `heavy`, what is about spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a slot is in exactly one
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
     /// Which sizes its thread's arenas leave to the slab, by their kind; [`UNLEARNED`] for kinds from which nothing has escaped.
     tenures: [Cell<*const Tenure>; KINDS],
-    /// Free blocks of each class for the fast path.
+    /// Free blocks of each slot, which is a class for a [`Term`], for the fast path.
     bins: Bins,
     /// Which period has ended when it was last looked through the bins.
     period: Cell<u32>,
-    /// The page each class takes blocks from; the static empty page if there is none.
-    current: [Cell<*const PageHeader>; CLASSES],
-    /// Other pages of the class that are not full.
-    available: [Cell<*const PageHeader>; CLASSES],
-    /// The one page of the class in `available` that is empty and kept for its next use; null if there is none.
-    empty: [Cell<*const PageHeader>; CLASSES],
-    /// Classes, a bit each, that have needed much of a page they began with, and will not begin with a light one again.
+    /// The page each slot takes blocks from; the static empty page if there is none.
+    current: [Cell<*const PageHeader>; SLOTS],
+    /// Other pages of the slot that are not full.
+    available: [Cell<*const PageHeader>; SLOTS],
+    /// The one page of the slot in `available` that is empty and kept for its next use; null if there is none.
+    empty: [Cell<*const PageHeader>; SLOTS],
+    /// Slots of small blocks, a bit each, that have needed much of a page they began with, and will not begin with a light one again.
     heavy: Cell<u128>,
+    /// Whether there ever was a page for [`Term::Short`]: else the slots of that are as they were made.
+    short: Cell<bool>,
     /// Empty pages, last used first.
     spares: Cell<*const PageHeader>,
     spare_count: Cell<usize>,
@@ -141,10 +164,11 @@ impl Heap {
             tenures: [const { Cell::new(&raw const UNLEARNED.0) }; KINDS],
             bins: Bins::new(),
             period: Cell::new(0),
-            current: [const { Cell::new(&raw const EMPTY_PAGE) }; CLASSES],
-            available: [const { Cell::new(ptr::null()) }; CLASSES],
-            empty: [const { Cell::new(ptr::null()) }; CLASSES],
+            current: [const { Cell::new(&raw const EMPTY_PAGE) }; SLOTS],
+            available: [const { Cell::new(ptr::null()) }; SLOTS],
+            empty: [const { Cell::new(ptr::null()) }; SLOTS],
             heavy: Cell::new(0),
+            short: Cell::new(false),
             spares: Cell::new(ptr::null()),
             spare_count: Cell::new(0),
             spare_low: Cell::new(0),
@@ -176,35 +200,42 @@ impl Heap {
         ptr::eq(self, &raw const EMPTY_HEAP)
     }
 
-    /// Takes a block of `class` from its bin, or null.
+    /// The bins of a term, from which the owner of the heap may take blocks. Those of [`EMPTY_HEAP`] are empty.
+    #[inline]
+    pub(crate) const fn row(&self, term: Term) -> &Row {
+        self.bins.row(term)
+    }
+
+    /// Takes a block of `class` for a term from its bin, or null.
     ///
     /// # Safety
     ///
     /// The caller must own the heap, unless it is [`EMPTY_HEAP`].
     #[inline]
-    pub(crate) unsafe fn alloc(&self, class: usize) -> *mut u8 {
+    pub(crate) unsafe fn alloc(&self, class: usize, term: Term) -> *mut u8 {
         // SAFETY: classes are below CLASSES by construction; the rest is passed on, and the bins of the empty heap are empty.
-        unsafe { self.bins.pop(class) }
+        unsafe { self.row(term).pop(class) }
     }
 
-    /// Takes a block of `class`, refilling its bin as needed. Null when there is no memory.
+    /// Takes a block of `class` for a term, refilling its bin as needed. Null when there is no memory.
     ///
     /// # Safety
     ///
     /// The caller must own the heap.
     #[cold]
-    pub(crate) unsafe fn alloc_slow(&self, class: usize) -> *mut u8 {
+    pub(crate) unsafe fn alloc_slow(&self, class: usize, term: Term) -> *mut u8 {
         // SAFETY: the caller owns the heap.
-        let block = unsafe { self.alloc(class) };
+        let block = unsafe { self.alloc(class, term) };
         if !block.is_null() {
             return block;
         }
+        let slot = slot(class, term);
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            let Some(page) = self.page_with_blocks(&inside, class) else { return ptr::null_mut() };
+            let Some(page) = self.page_with_blocks(&inside, slot) else { return ptr::null_mut() };
             let (first, count) = page::take(page);
-            self.bins.fill(class, (*first).next, count - 1);
+            self.bins.fill(slot, (*first).next, count - 1);
             first.cast()
         }
     }
@@ -216,76 +247,79 @@ impl Heap {
     ///
     /// The caller must own the heap.
     pub(crate) unsafe fn alloc_one(&self, class: usize) -> *mut u8 {
+        let slot = slot(class, Term::Long);
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            let page = self.page_with_blocks(&inside, class);
+            let page = self.page_with_blocks(&inside, slot);
             let block = page.map_or(ptr::null_mut(), |page| page::take_one(page).cast());
-            self.retire_current(class);
-            self.give_empty(class);
+            self.retire_current(slot);
+            self.give_empty(slot);
             self.trim_spares(0);
             block
         }
     }
 
-    /// The current page of `class`, or the next one, with blocks in its free list. `None` when there is no memory.
+    /// The current page of a slot, or the next one, with blocks in its free list. `None` when there is no memory.
     ///
     /// # Safety
     ///
     /// The caller must own the heap.
-    unsafe fn page_with_blocks(&self, inside: &Inside, class: usize) -> Option<&'static PageHeader> {
+    unsafe fn page_with_blocks(&self, inside: &Inside, slot: usize) -> Option<&'static PageHeader> {
         // SAFETY: the caller owns the heap and so all its pages, throughout.
         unsafe {
             self.drain(inside);
-            let page: &'static PageHeader = &*self.current[class].get();
+            let page: &'static PageHeader = &*self.current[slot].get();
             // A visitor that saw as many live blocks before has not seen these.
-            if !page.free.get().is_null() || self.carve(page, class) {
+            if !page.free.get().is_null() || self.carve(page, slot) {
                 page.seen.set(0);
                 return Some(page);
             }
             let begins = ptr::eq(page, &raw const EMPTY_PAGE);
-            self.retire_current(class);
+            self.retire_current(slot);
             // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
-            let page = match self.available[class].get().as_ref() {
+            let page = match self.available[slot].get().as_ref() {
                 Some(page) => {
-                    self.unlink(page, class);
+                    self.unlink(page, slot);
                     page
                 }
                 None => {
+                    let class = class_of_slot(slot);
                     let light = begins
                         && size_class::size_of_class(class) <= LIGHT_BLOCK_MAX
-                        && self.heavy.get() & 1 << class == 0;
+                        && self.heavy.get() & heavy_bit(slot) == 0;
                     let page = if light { self.take_light_page() } else { self.take_page() }?;
-                    page::init(page, class, self.address(), bin_offset(class));
+                    page::init(page, class, self.address(), bin_offset(slot));
+                    self.short.set(self.short.get() || slot >= CLASSES);
                     page
                 }
             };
             page.current.store(1, Ordering::Relaxed);
             page.seen.set(0);
-            self.current[class].set(page);
-            if page.free.get().is_null() && !self.carve(page, class) {
+            self.current[slot].set(page);
+            if page.free.get().is_null() && !self.carve(page, slot) {
                 crate::invariant::fatal("a page that is not full has no block");
             }
             Some(page)
         }
     }
 
-    /// Carves more blocks from a page of `class`, whose free list is empty; learns whether the class needs much of it.
+    /// Carves more blocks from a page of a slot, whose free list is empty; learns whether the slot needs much of it.
     ///
     /// # Safety
     ///
     /// The caller must own the heap, and be inside its gate.
-    unsafe fn carve(&self, page: &PageHeader, class: usize) -> bool {
+    unsafe fn carve(&self, page: &PageHeader, slot: usize) -> bool {
         let light = page.light.get();
         // SAFETY: passed on; the heap owns the page.
         let carved = unsafe { page::carve(page) };
         if light && !page.light.get() {
-            self.heavy.set(self.heavy.get() | 1 << class);
+            self.heavy.set(self.heavy.get() | heavy_bit(slot));
         }
         carved
     }
 
-    /// Takes a freed block of `page` into the bin of its class. Returns whether that has too many then, and [`Heap::overflow`] is to be called.
+    /// Takes a freed block of `page` into the bin of its slot. Returns whether that has too many then, and [`Heap::overflow`] is to be called.
     ///
     /// # Safety
     ///
@@ -293,11 +327,11 @@ impl Heap {
     /// `link` is from [`page::link_pointer`].
     #[inline]
     pub(crate) unsafe fn free(&self, page: &PageHeader, link: *mut Block, block: *mut u8) -> bool {
-        // SAFETY: the page's offset is that of its class; the rest is passed on.
+        // SAFETY: the page's offset is that of its slot; the rest is passed on.
         unsafe { self.bins.push(page.bin.load(Ordering::Relaxed), link, block) }
     }
 
-    /// Returns the older blocks of the bin of the class of `page` to their pages.
+    /// Returns the older blocks of the bin of the slot of `page` to their pages.
     ///
     /// # Safety
     ///
@@ -306,17 +340,18 @@ impl Heap {
         let inside = self.gate.enter();
         // SAFETY: passed on.
         unsafe {
-            let class = page::class(page);
-            self.put_back(&inside, class, self.bins.give_up(class, false));
+            let slot = slot_of(page);
+            self.put_back(&inside, slot, self.bins.give_up(slot, false));
         }
     }
 
-    /// Returns a list of blocks of a class to their pages.
+    /// Returns a list of blocks of a slot to their pages.
     ///
     /// # Safety
     ///
-    /// The caller must own the heap, and have the blocks from the bin of the class.
-    unsafe fn put_back(&self, _inside: &Inside, class: usize, list: *mut Block) {
+    /// The caller must own the heap, and have the blocks from the bin of the slot.
+    unsafe fn put_back(&self, _inside: &Inside, slot: usize, list: *mut Block) {
+        let capacity = page::CAPACITY[class_of_slot(slot)];
         // SAFETY: the caller owns the heap. Blocks of a bin are unused, begin with their link, and lie in pages of the heap.
         unsafe {
             let mut next = list;
@@ -328,7 +363,7 @@ impl Heap {
                 // Neighbours in the list are of one page mostly: linked as they are they go back together.
                 let (mut last, mut count) = (first, 1);
                 next = (*first).next;
-                while first.addr() ^ next.addr() < PAGE_SIZE && count < page::CAPACITY[class] {
+                while first.addr() ^ next.addr() < PAGE_SIZE && count < capacity {
                     last = next;
                     next = (*last).next;
                     count += 1;
@@ -339,7 +374,7 @@ impl Heap {
                     );
                 }
                 page::push(page, first, last, count);
-                self.settle(page, class);
+                self.settle(page, slot);
             }
         }
     }
@@ -365,9 +400,9 @@ impl Heap {
     #[cold]
     unsafe fn give_up_unused(&self) {
         let inside = self.gate.enter();
-        for class in 0..CLASSES {
+        for slot in self.slots() {
             // SAFETY: passed on.
-            unsafe { self.put_back(&inside, class, self.bins.end_period(class)) };
+            unsafe { self.put_back(&inside, slot, self.bins.end_period(slot)) };
         }
     }
 
@@ -376,81 +411,86 @@ impl Heap {
     /// # Safety
     ///
     /// The caller must own the heap and be inside its gate, or visit it, and the page must belong to it.
-    unsafe fn settle(&self, page: &'static PageHeader, class: usize) {
+    unsafe fn settle(&self, page: &'static PageHeader, slot: usize) {
         if page.current.load(Ordering::Relaxed) != 0 {
             return;
         }
         if !page.listed.get() && page::is_awake(page) {
-            self.link(page, class);
+            self.link(page, slot);
         }
-        // One empty page stays with its class, because carving a page anew costs as much as using it.
-        if page.used() == 0 && !ptr::eq(self.empty[class].get(), page) {
-            if self.empty[class].get().is_null() {
-                self.empty[class].set(page);
+        // One empty page stays with its slot, because carving a page anew costs as much as using it.
+        if page.used() == 0 && !ptr::eq(self.empty[slot].get(), page) {
+            if self.empty[slot].get().is_null() {
+                self.empty[slot].set(page);
             } else {
-                self.unlink(page, class);
+                self.unlink(page, slot);
                 self.keep_spare(page);
             }
         }
     }
 
-    /// Gives the empty page away that the class keeps, if it does.
-    fn give_empty(&self, class: usize) {
+    /// Gives the empty page away that the slot keeps, if it does.
+    fn give_empty(&self, slot: usize) {
         // SAFETY: a kept page is a page of this heap.
-        if let Some(page) = unsafe { self.empty[class].get().as_ref() } {
-            self.unlink(page, class);
+        if let Some(page) = unsafe { self.empty[slot].get().as_ref() } {
+            self.unlink(page, slot);
             self.keep_spare(page);
         }
     }
 
-    /// Makes the page a class takes blocks from an ordinary one.
+    /// Makes the page a slot takes blocks from an ordinary one.
     ///
     /// # Safety
     ///
     /// The caller must own the heap and be inside its gate, or visit it.
-    unsafe fn retire_current(&self, class: usize) {
+    unsafe fn retire_current(&self, slot: usize) {
         // SAFETY: current pages are never null.
-        let page: &'static PageHeader = unsafe { &*self.current[class].get() };
+        let page: &'static PageHeader = unsafe { &*self.current[slot].get() };
         if ptr::eq(page, &raw const EMPTY_PAGE) {
             return;
         }
-        self.current[class].set(&raw const EMPTY_PAGE);
+        self.current[slot].set(&raw const EMPTY_PAGE);
         page.current.store(0, Ordering::Relaxed);
         // A page that has blocks is listed, however few.
         if !page::is_full(page) {
-            self.link(page, class);
+            self.link(page, slot);
         }
         // SAFETY: passed on.
-        unsafe { self.settle(page, class) };
+        unsafe { self.settle(page, slot) };
     }
 
-    fn link(&self, page: &'static PageHeader, class: usize) {
-        let head = self.available[class].get();
+    fn link(&self, page: &'static PageHeader, slot: usize) {
+        let head = self.available[slot].get();
         page.prev.set(ptr::null());
         page.next.set(head);
         // SAFETY: list members are headers of pages of this heap.
         if let Some(head) = unsafe { head.as_ref() } {
             head.prev.set(page);
         }
-        self.available[class].set(page);
+        self.available[slot].set(page);
         page.listed.set(true);
     }
 
-    fn unlink(&self, page: &PageHeader, class: usize) {
+    fn unlink(&self, page: &PageHeader, slot: usize) {
         page.listed.set(false);
-        if ptr::eq(self.empty[class].get(), page) {
-            self.empty[class].set(ptr::null());
+        if ptr::eq(self.empty[slot].get(), page) {
+            self.empty[slot].set(ptr::null());
         }
         let (prev, next) = (page.prev.get(), page.next.get());
         // SAFETY: list members are headers of pages of this heap.
         match unsafe { prev.as_ref() } {
             Some(prev) => prev.next.set(next),
-            None => self.available[class].set(next),
+            None => self.available[slot].set(next),
         }
         // SAFETY: as above.
         if let Some(next) = unsafe { next.as_ref() } {
             next.prev.set(prev);
         }
+    }
+
+    /// The slots that may have pages. Only inside the gate, or for the owner.
+    fn slots(&self) -> Range<usize> {
+        0..if self.short.get() { SLOTS } else { CLASSES }
     }
 
     /// Goes inside the gate, for what [`mid`] does with the cache of this heap. Only for the owner.
@@ -459,7 +499,7 @@ impl Heap {
         self.gate.enter()
     }
 
-    /// Blocks of each class in the bins. Any thread may ask.
+    /// Blocks in the bins, with their class. Any thread may ask.
     pub(crate) fn binned(&self) -> impl Iterator<Item = (usize, u64)> {
         self.bins.counts()
     }
@@ -500,7 +540,7 @@ impl Heap {
             // SAFETY: the caller owns the heap, the heap the page.
             unsafe {
                 page::collect(page, chain);
-                self.settle(page, page::class(page));
+                self.settle(page, slot_of(page));
             }
         }
     }
@@ -545,7 +585,7 @@ impl Heap {
         let inside = self.gate.enter();
         // SAFETY: passed on.
         unsafe { self.drain(&inside) };
-        (0..CLASSES).for_each(|class| self.give_empty(class));
+        self.slots().for_each(|slot| self.give_empty(slot));
         self.trim_spares(0);
     }
 
@@ -559,12 +599,12 @@ impl Heap {
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap.
         unsafe { self.drain(&inside) };
-        for class in 0..CLASSES {
+        for slot in self.slots() {
             // SAFETY: as above; a kept page is a header of this heap.
             unsafe {
-                self.put_back(&inside, class, self.bins.give_up(class, true));
-                self.retire_current(class);
-                self.give_empty(class);
+                self.put_back(&inside, slot, self.bins.give_up(slot, true));
+                self.retire_current(slot);
+                self.give_empty(slot);
             }
         }
         self.trim_spares(0);

@@ -89,6 +89,15 @@ pub(crate) struct Tenure {
     diverted: Cell<u32>,
 }
 
+/// How long a block in the slab is expected to live. Nothing but its place depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Term {
+    /// What is allocated outside of arenas, or in an arena of a kind from which blocks escape.
+    Long,
+    /// What other arenas leave to the slab, because they are diverted or it would not fit a chunk.
+    Short,
+}
+
 /// Kinds of arenas that are told apart: what one kind of request leaves behind says little about another.
 pub(crate) const KINDS: usize = 16;
 
@@ -177,6 +186,12 @@ impl Tenure {
         } else {
             self.big_outside.get() & big_bit(index(size)) != 0
         }
+    }
+
+    /// How long blocks live that an arena leaves to the slab, but not because of their size: if some escape, nobody knows which.
+    #[inline]
+    pub(crate) fn term(&self) -> Term {
+        if self.escaped.get() || self.outside.get() > 0 { Term::Long } else { Term::Short }
     }
 
     /// How the next arena begins.

@@ -17,6 +17,7 @@ use core::ptr;
 
 use self::elsewhere::{dealloc_slow, fits_block, overflow, resize_elsewhere};
 use self::layout_check::check_layout;
+use crate::bins::Row;
 use crate::chunk::{self, Arena};
 use crate::header::PageHeader;
 use crate::heap::{self, EMPTY_HEAP, Heap, UNLEARNED};
@@ -24,7 +25,7 @@ use crate::outbox::Outbox;
 use crate::size_class::{self, SMALL_MAX};
 use crate::space::PAGE_SIZE;
 use crate::sync::Ordering;
-use crate::tenure::{GRANULE, STEP_MAX, Tenure};
+use crate::tenure::{GRANULE, STEP_MAX, Tenure, Term};
 use crate::{crowd, page, scavenge, space, startup};
 
 /// Scopes that can be nested in one thread. Deeper ones have no effect.
@@ -39,6 +40,12 @@ const STEPPED_OUT: usize = NO_ARENA | WATCHED;
 /// Added to the address of an entered arena whose every allocation and free takes the slow path, so that it is the owner of no
 /// page either.
 const WATCHED: usize = 2;
+
+/// Bins of a thread that has no heap: empty.
+#[inline]
+const fn no_bins() -> *const Row {
+    ptr::from_ref(EMPTY_HEAP.row(Term::Long))
+}
 
 /// A growing arena block above this size in bytes moves out of the arena: the copies that growth leaves behind would
 /// spread the request over more cache lines than they save.
@@ -60,9 +67,9 @@ const CHUNKS_KEPT: usize = 4;
 
 /// What one thread owns. No other thread ever touches it.
 pub(crate) struct Thread {
-    /// The heap that the fast path allocates from: [`EMPTY_HEAP`] before there is one, after it was given up, and while an
-    /// arena is entered, so that what does not fit the chunk comes to the slow path.
-    alloc_heap: Cell<*const Heap>,
+    /// The bins that the fast path allocates from: those of [`EMPTY_HEAP`] before there is a heap, after it was given up, and while an
+    /// arena is entered, so that what does not fit the chunk comes to the slow path; if that is diverted, those for what lives as long as a request.
+    alloc_bins: Cell<*const Row>,
     /// What the thread's heap knows of arenas of the kind that was entered last.
     tenure: Cell<*const Tenure>,
     /// The thread's heap; frees of its blocks are local. [`EMPTY_HEAP`] owns nothing.
@@ -138,7 +145,7 @@ static_assertions::assert_not_impl_any!(Thread: Send, Sync);
 impl Thread {
     const fn new() -> Thread {
         Thread {
-            alloc_heap: Cell::new(&raw const EMPTY_HEAP),
+            alloc_bins: Cell::new(no_bins()),
             tenure: Cell::new(&raw const UNLEARNED.0),
             heap: Cell::new(&raw const EMPTY_HEAP),
             arena: Cell::new(NO_ARENA),
@@ -172,7 +179,7 @@ impl Thread {
         }
         let class = startup::route(size_class::extent(size, align))?;
         // SAFETY: the heap is the thread's own or the empty one.
-        let block = unsafe { (*self.alloc_heap.get()).alloc(class) };
+        let block = unsafe { (*self.alloc_bins.get()).pop(class) };
         (!block.is_null()).then_some(block)
     }
 
@@ -414,7 +421,7 @@ impl Thread {
         let heap = heap::adopt()?;
         self.heap.set(heap);
         if self.arena.get() == NO_ARENA {
-            self.alloc_heap.set(heap);
+            self.alloc_bins.set(heap.row(Term::Long));
         }
         Some(heap)
     }
@@ -439,7 +446,7 @@ impl Thread {
         self.phase.set(Phase::Ended);
         self.outbox.flush();
         let Some(heap) = self.attached() else { return };
-        self.alloc_heap.set(&raw const EMPTY_HEAP);
+        self.alloc_bins.set(no_bins());
         self.heap.set(&raw const EMPTY_HEAP);
         let mut list = heap.arenas.replace(ptr::null());
         heap.arena_count.set(0);

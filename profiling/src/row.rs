@@ -52,6 +52,8 @@ pub enum Row {
     AgedOutside,
     /// [`aged::night`]
     AgedNight,
+    /// [`aged::night`], entries made through `outside_arena`
+    AgedOutsideNight,
     /// [`short_threads::threads`]
     Threads,
     /// [`xmalloc::one_size`]
@@ -120,12 +122,12 @@ pub struct Effort {
     pub idle: Duration,
 }
 
-/// The part of [`Effort::idle`] that [`Row::AgedNight`] waits.
+/// The part of [`Effort::idle`] that [`Row::AgedNight`] and [`Row::AgedOutsideNight`] wait.
 const NIGHT: f64 = 0.3;
 
 impl Row {
     /// Every row of the comparison, in the order in which they are printed.
-    pub const ALL: [Row; 34] = [
+    pub const ALL: [Row; 35] = [
         Row::Pair,
         Row::Batch,
         Row::Trace,
@@ -145,6 +147,7 @@ impl Row {
         Row::Aged,
         Row::AgedOutside,
         Row::AgedNight,
+        Row::AgedOutsideNight,
         Row::Threads,
         Row::XmallocTest,
         Row::XmallocTestMixed,
@@ -184,6 +187,7 @@ impl Row {
             Row::Aged => "aged",
             Row::AgedOutside => "aged-outside",
             Row::AgedNight => "aged-night",
+            Row::AgedOutsideNight => "aged-outside-night",
             Row::Threads => "threads",
             Row::XmallocTest => "xmalloc-test",
             Row::XmallocTestMixed => "xmalloc-test-mixed",
@@ -230,7 +234,8 @@ impl Row {
                 "a request of 20 to 80 objects among 2000 at once, 3 in 10 leave an entry in a cache of 50,000"
             }
             Row::AgedOutside => "the same, the entry made through `outside_arena`",
-            Row::AgedNight => "memory over live cache after that, nothing in flight and silence",
+            Row::AgedNight => "memory over live cache after aged, nothing in flight and silence",
+            Row::AgedOutsideNight => "the same after aged-outside",
             Row::Threads => "growth over 4000 short threads",
             Row::XmallocTest => "a block of 64 B from a producer to a consumer, after xmalloc-test -s 64",
             Row::XmallocTestMixed => "the same with 8 B to 2 KiB, after xmalloc-test -s -1",
@@ -262,7 +267,7 @@ impl Row {
     pub fn unit(self) -> Unit {
         match self {
             Row::Burst | Row::BurstNoSurvivors => Unit::PercentReturned,
-            Row::Escape | Row::AgedNight => Unit::OverKept,
+            Row::Escape | Row::AgedNight | Row::AgedOutsideNight => Unit::OverKept,
             Row::InFlight => Unit::KibPerRequest,
             Row::Threads => Unit::KibGrown,
             _ => Unit::Nanoseconds,
@@ -293,7 +298,7 @@ impl Row {
     /// its number, about memory, hardly changes from one run to the next.
     pub fn rounds(self, rounds: u32) -> u32 {
         match self {
-            Row::Burst | Row::BurstNoSurvivors | Row::AgedNight => rounds.div_ceil(4),
+            _ if self.waits() => rounds.div_ceil(4),
             Row::Aged | Row::AgedOutside => rounds.div_ceil(3),
             Row::Escape | Row::InFlight | Row::Threads => rounds.div_ceil(2),
             Row::TypicalFragmented | Row::JsonFragmented => rounds.div_ceil(2),
@@ -303,7 +308,7 @@ impl Row {
 
     /// Whether it mostly waits and looks at memory only, so that several processes may run at once.
     pub fn waits(self) -> bool {
-        matches!(self, Row::Burst | Row::BurstNoSurvivors | Row::AgedNight)
+        matches!(self, Row::Burst | Row::BurstNoSurvivors | Row::AgedNight | Row::AgedOutsideNight)
     }
 
     /// Whether a bump allocator that frees nothing can run it: each operation drops all it allocated.
@@ -334,6 +339,7 @@ impl Row {
             Row::Aged => aged::aged::<S>(clock, Keeper::Unmodified),
             Row::AgedOutside => aged::aged::<S>(clock, Keeper::Outside),
             Row::AgedNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Unmodified)),
+            Row::AgedOutsideNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Outside)),
             Row::Threads => return memory(short_threads::threads::<S>()),
             Row::XmallocTest => xmalloc::one_size(clock),
             Row::XmallocTestMixed => xmalloc::mixed_sizes(clock),

@@ -4,13 +4,12 @@
 
 use core::ptr;
 
-use super::Heap;
+use super::{Heap, slot_of};
 use crate::gate::Visit;
 use crate::header::{Kind, NO_OWNER, PageHeader};
 use crate::mid;
 use crate::page;
 use crate::round::{Progress, Thorough};
-use crate::size_class::CLASSES;
 use crate::space;
 use crate::sync::Ordering;
 
@@ -83,7 +82,7 @@ impl Heap {
             // SAFETY: inside the gate pages are the visitor's.
             unsafe {
                 page::collect(page, chain);
-                self.settle(page, page::class(page));
+                self.settle(page, slot_of(page));
             }
         }
     }
@@ -91,11 +90,11 @@ impl Heap {
     /// Returns spare pages and empty ones to the space: those that were there at the last visit, or all. If they are not `cold` they are
     /// meant to be used at once.
     fn return_pages(&self, all: bool, cold: bool, progress: &mut Progress) {
-        for class in 0..CLASSES {
+        for slot in self.slots() {
             // SAFETY: current pages are never null; inside the gate pages are the visitor's.
             unsafe {
-                if (*self.current[class].get()).used() == 0 {
-                    self.retire_current(class);
+                if (*self.current[slot].get()).used() == 0 {
+                    self.retire_current(slot);
                 }
             }
         }
@@ -107,8 +106,8 @@ impl Heap {
         }
         self.spare_low.set(kept);
         let mut list: *const PageHeader = ptr::null();
-        for class in 0..CLASSES {
-            let mut next = self.available[class].get();
+        for slot in self.slots() {
+            let mut next = self.available[slot].get();
             // SAFETY: list members are headers of pages of this heap.
             while let Some(page) = unsafe { next.as_ref() } {
                 next = page.next.get();
@@ -119,7 +118,7 @@ impl Heap {
                     progress.more = true;
                     continue;
                 }
-                self.unlink(page, class);
+                self.unlink(page, slot);
                 page.owner.store(NO_OWNER, Ordering::Relaxed);
                 page.set_kind(Kind::Spare);
                 page.next.set(list);
@@ -134,10 +133,10 @@ impl Heap {
     /// Purges the holes of pages in which nothing has changed since the last visit, or of all. With a `visit`, only until the owner
     /// waits for its end.
     fn visit_pages(&self, thorough: Thorough, visit: Option<&Visit>, progress: &mut Progress) {
-        for class in 0..CLASSES {
+        for slot in self.slots() {
             // SAFETY: these are headers of pages of this heap, or the empty page, which is full.
             let (current, mut next) =
-                unsafe { (self.current[class].get().as_ref(), self.available[class].get().as_ref()) };
+                unsafe { (self.current[slot].get().as_ref(), self.available[slot].get().as_ref()) };
             for page in current.into_iter().chain(core::iter::from_fn(|| {
                 let page = next?;
                 // SAFETY: as above.

@@ -5,12 +5,14 @@ use core::ptr;
 
 use super::{
     ARENAS_KEPT, CHUNKS_KEPT, DEPTH_MAX, Entered, Frame, NO_ARENA, STEPPED_OUT, Thread, WATCHED, current,
+    no_bins,
 };
+use crate::bins::Row;
 use crate::chunk::{self, Arena, Cursor, Diverted, Pressure};
 use crate::config::Mode;
-use crate::heap::{EMPTY_HEAP, Heap};
+use crate::heap::Heap;
 use crate::stats::{Closed, Counter, UNATTACHED};
-use crate::tenure::{Start, Tracker};
+use crate::tenure::{Start, Term, Tracker};
 use crate::{crowd, escape, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`].
@@ -398,14 +400,21 @@ impl Thread {
     }
 
     #[inline]
-    fn set_cursor(&self, arena: usize, cursor: Cursor, alloc_heap: *const Heap) {
+    fn set_cursor(&self, arena: usize, cursor: Cursor, alloc_bins: *const Row) {
         self.arena.set(arena);
         self.bump.set(cursor.bump);
         self.end.set(cursor.end);
         self.chunk.set(cursor.chunk);
         self.allocs.set(0);
         self.frees.set(0);
-        self.alloc_heap.set(alloc_heap);
+        self.alloc_bins.set(alloc_bins);
+    }
+
+    /// The bins of the thread's heap for a term; empty ones if it has none.
+    #[inline]
+    fn row(&self, term: Term) -> &'static Row {
+        // SAFETY: never null; heaps live for ever.
+        unsafe { (*self.heap.get()).row(term) }
     }
 
     /// Writes the cursor back to the record of the entered arena, if there is one.
@@ -429,9 +438,9 @@ impl Thread {
             self.tenure.set(unsafe { (*self.heap.get()).tenure(arena.kind.get()) });
         }
         match arena {
-            None => self.set_cursor(NO_ARENA, Cursor::NONE, self.heap.get()),
+            None => self.set_cursor(NO_ARENA, Cursor::NONE, self.row(Term::Long)),
             Some(arena) if arena.is_plain() => {
-                self.set_cursor(arena.address(), arena.cursor.get(), &raw const EMPTY_HEAP);
+                self.set_cursor(arena.address(), arena.cursor.get(), no_bins());
             }
             Some(arena) => self.load_other(arena),
         }
@@ -443,15 +452,15 @@ impl Thread {
         if arena.is_diverted() {
             // A limit counts what goes to the slab, too.
             let unlimited = arena.limit.get() == u64::MAX || arena.over_limit();
-            let heap = if unlimited { self.heap.get() } else { &raw const EMPTY_HEAP };
+            let bins = if unlimited { self.row(self.tenure().term()) } else { no_bins() };
             // What it holds already is freed the watched way, if it is watched.
             let watched = if arena.is_watched() { WATCHED } else { 0 };
-            self.set_cursor(arena.address() | watched, Cursor::NONE, heap);
+            self.set_cursor(arena.address() | watched, Cursor::NONE, bins);
         } else if arena.is_watched() {
-            self.set_cursor(arena.address() | WATCHED, Cursor::NONE, &raw const EMPTY_HEAP);
+            self.set_cursor(arena.address() | WATCHED, Cursor::NONE, no_bins());
         } else {
             let cursor = arena.within_limit(arena.cursor.get());
-            self.set_cursor(arena.address(), cursor, &raw const EMPTY_HEAP);
+            self.set_cursor(arena.address(), cursor, no_bins());
         }
     }
 

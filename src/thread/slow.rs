@@ -3,14 +3,14 @@
 use core::alloc::Layout;
 use core::ptr;
 
-use super::{GROW_IN_ARENA_MAX, NEW_CHUNK_MAX, NO_ARENA, Thread, WATCHED};
+use super::{GROW_IN_ARENA_MAX, NEW_CHUNK_MAX, Thread, WATCHED};
 use crate::chunk::Arena;
 use crate::config::Mode;
 use crate::header::PageHeader;
 use crate::heap::{self, Heap};
 use crate::size_class::{self, SMALL_MAX};
 use crate::sync::Ordering;
-use crate::tenure::STEP_MAX;
+use crate::tenure::{STEP_MAX, Term};
 use crate::{aligned, escape, large, mid, startup};
 
 impl Thread {
@@ -27,13 +27,11 @@ impl Thread {
         if extent >= SMALL_MAX {
             return self.alloc_big(layout, false);
         }
-        if self.arena.get() != NO_ARENA {
-            let block = self.alloc_in_arena(size, align);
-            if !block.is_null() {
-                return (block, false);
-            }
-        }
-        (self.alloc_small_outside(extent), false)
+        let block = match self.alloc_in_arena(size, align) {
+            Ok(block) => block,
+            Err(term) => self.alloc_small_outside(extent, term),
+        };
+        (block, false)
     }
 
     /// Allocates a block of a size that arenas leave to the slab, where the thread bumps through a chunk and its bin has one: the
@@ -45,7 +43,7 @@ impl Thread {
         }
         let class = startup::route(size_class::extent(size, align))?;
         // SAFETY: the heap is the thread's own or the empty one.
-        let block = unsafe { (*self.heap.get()).alloc(class) };
+        let block = unsafe { (*self.heap.get()).alloc(class, Term::Long) };
         if block.is_null() {
             return None;
         }
@@ -77,9 +75,9 @@ impl Thread {
         Some(block)
     }
 
-    /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes. As
-    /// [`Thread::alloc_slow`] otherwise.
-    pub(crate) fn alloc_outside(&self, old_size: usize, layout: Layout) -> *mut u8 {
+    /// Allocates a block outside the arena that is entered, if any, for contents that move there from a block of `old_size` bytes, and will
+    /// live for a term. As [`Thread::alloc_slow`] otherwise.
+    pub(crate) fn alloc_outside(&self, old_size: usize, layout: Layout, term: Term) -> *mut u8 {
         if startup::mode() == Mode::Standard {
             return ptr::null_mut();
         }
@@ -87,23 +85,23 @@ impl Thread {
         if extent >= SMALL_MAX {
             self.alloc_big(layout, layout.size() > old_size).0
         } else {
-            self.alloc_small_outside(extent)
+            self.alloc_small_outside(extent, term)
         }
     }
 
-    fn alloc_small_outside(&self, extent: usize) -> *mut u8 {
+    fn alloc_small_outside(&self, extent: usize, term: Term) -> *mut u8 {
         let class = startup::class_of(extent);
         if let Some(heap) = self.attach() {
             // SAFETY: the heap is this thread's.
             unsafe {
-                let block = heap.alloc(class);
+                let block = heap.alloc(class, term);
                 if !block.is_null() {
                     return block;
                 }
                 if heap.turn() {
                     self.by_the_way(Some(heap));
                 }
-                return heap.alloc_slow(class);
+                return heap.alloc_slow(class, term);
             }
         }
         // A thread without a heap of its own borrows one for this call.
@@ -116,25 +114,28 @@ impl Thread {
         }
     }
 
-    /// Allocates a small block in the entered arena where the cursor in this record did not do. Null if it goes to the slab.
-    fn alloc_in_arena(&self, size: usize, align: usize) -> *mut u8 {
-        let Some(arena) = self.entered_arena() else { return ptr::null_mut() };
+    /// Allocates a small block in the entered arena where the cursor in this record did not do. If it goes to the slab, says for which term.
+    fn alloc_in_arena(&self, size: usize, align: usize) -> Result<*mut u8, Term> {
+        let arena = self.entered_arena().ok_or(Term::Long)?;
         if arena.is_diverted() {
             self.count_for_limit(arena, size);
-            return ptr::null_mut();
+            return Err(self.tenure().term());
         }
         if self.arena.get() & WATCHED != 0 {
             return self.alloc_watched(arena, size, align);
         }
         if self.tenure().is_outside(size) {
             arena.count_outside(size);
-            return ptr::null_mut();
+            return Err(Term::Long);
         }
         if (self.chunk.get().is_null() || size <= NEW_CHUNK_MAX) && self.refill() {
-            return self.bump(size, align);
+            let block = self.bump(size, align);
+            if !block.is_null() {
+                return Ok(block);
+            }
         }
         self.count_for_limit(arena, size);
-        ptr::null_mut()
+        Err(self.tenure().term())
     }
 
     /// Counts an object that goes to the slab, if the arena has a limit: it would never be reached otherwise.
@@ -145,11 +146,11 @@ impl Thread {
     }
 
     /// [`Thread::alloc_in_arena`] for an arena that is watched.
-    fn alloc_watched(&self, arena: &'static Arena, size: usize, align: usize) -> *mut u8 {
+    fn alloc_watched(&self, arena: &'static Arena, size: usize, align: usize) -> Result<*mut u8, Term> {
         let tracker = arena.tracker();
         if tracker.is_some_and(|tracker| tracker.is_outside(self.tenure(), size)) {
             arena.count_outside(size);
-            return ptr::null_mut();
+            return Err(Term::Long);
         }
         let mut block = arena.bump_watched(size, align);
         if block.is_null() && self.refill() {
@@ -166,7 +167,7 @@ impl Thread {
             let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
             escape::allocated(recorder, self, block, layout);
         }
-        block
+        if block.is_null() { Err(self.tenure().term()) } else { Ok(block) }
     }
 
     /// `grows` says that the block is for contents that outgrew another one.
@@ -199,7 +200,10 @@ impl Thread {
         old_size: usize,
         layout: Layout,
     ) -> *mut u8 {
-        let Some(arena) = self.entered_arena() else { return self.alloc_outside(old_size, layout) };
+        let Some(arena) = self.entered_arena() else {
+            let block = self.alloc(layout.size(), layout.align());
+            return block.unwrap_or_else(|| self.alloc_outside(old_size, layout, Term::Long));
+        };
         let in_arena = header.owner.load(Ordering::Relaxed) == arena.address() && !arena.is_inherited(ptr);
         if in_arena && layout.size() <= GROW_IN_ARENA_MAX {
             return match self.alloc(layout.size(), layout.align()) {
@@ -207,10 +211,16 @@ impl Thread {
                 None => self.alloc_slow(layout).0,
             };
         }
+        let term =
+            if in_arena && self.tenure().is_outside(layout.size()) || !in_arena && !heap::is_short(header) {
+                Term::Long
+            } else {
+                self.tenure().term()
+            };
         if arena.is_plain() {
-            self.alloc_outside(old_size, layout)
+            self.alloc_outside(old_size, layout, term)
         } else {
-            self.alloc_for_other_move(arena, in_arena, old_size, layout)
+            self.alloc_for_other_move(arena, in_arena, old_size, layout, term)
         }
     }
 
@@ -222,6 +232,7 @@ impl Thread {
         in_arena: bool,
         old_size: usize,
         layout: Layout,
+        term: Term,
     ) -> *mut u8 {
         // Where freed blocks are overwritten they do not go where that is not done.
         if in_arena && arena.is_wiping() {
@@ -232,6 +243,6 @@ impl Thread {
             let given_back = if in_arena { 0 } else { old_size };
             self.count_for_limit(arena, layout.size().saturating_sub(given_back));
         }
-        self.alloc_outside(old_size, layout)
+        self.alloc_outside(old_size, layout, term)
     }
 }
