@@ -217,7 +217,7 @@ impl RequestArena {
         let thread = thread::current();
         if let Some(record) = self.record.get() {
             if thread.may_enter(record) {
-                thread.reset_arena(record);
+                thread.reset_arena(record, self.options.in_crowds);
             } else {
                 self.record.set(None);
             }

@@ -2,7 +2,7 @@
 //!
 //! There are two for each class: blocks that may live for long and those of a request have pages of their own ([`Term`]).
 //!
-//! Last in, first out across all pages of the class: what was freed last is in the processor's caches. For their pages the blocks of a bin
+//! Last in, first out across all pages of the class and term: what was freed last is in the processor's caches. For their pages the blocks of a bin
 //! are live, so nobody but the thread knows of them.
 
 use core::cell::Cell;
@@ -20,7 +20,7 @@ const FIRST_BYTES: usize = 8 << 10;
 const FIRST_MIN: usize = 4;
 const FIRST_MAX: usize = 256;
 
-/// Size classes, those of [`Term::Long`] first.
+/// How many slots there are: size classes for a term, those for [`Term::Long`] first.
 pub(crate) const SLOTS: usize = 2 * CLASSES;
 
 /// Number, below [`SLOTS`], of a class for a term.
@@ -53,7 +53,7 @@ const FIRST: [u16; CLASSES] = {
     first
 };
 
-/// The bin of one class.
+/// The bin of one slot.
 ///
 /// It belongs to the owner of the heap, and nobody else touches it; the atomic fields are so that statistics may look. There are `full` less
 /// `room` blocks in it.
@@ -188,7 +188,7 @@ impl Bins {
         if all {
             size.limit.set(first);
         } else if given > CAPACITY[class_of_slot(slot)] {
-            // That no bin could have held: blocks are freed for good, and those that stay in the bin keep as many OS pages.
+            // More than any bin may hold: perhaps blocks are freed for good, and those that stay in the bin keep as many OS pages.
             size.limit.set((size.limit.get() / 2).max(first));
         }
         // SAFETY: there are more than `keep` blocks, or none is kept.

@@ -66,6 +66,12 @@ fn apart<R>(thread: &Thread, f: impl FnOnce() -> R) -> Option<R> {
     Some(result)
 }
 
+/// Whether there are arenas that are traced.
+#[inline]
+pub(crate) fn may_record() -> bool {
+    EVERY.load(Ordering::Relaxed) != 0
+}
+
 /// A recorder, if the arena that is being opened is to be traced.
 #[inline]
 pub(crate) fn recorder_for_next_arena(thread: &Thread) -> Option<Recorder> {

@@ -13,6 +13,11 @@ pub(crate) fn configure(_value: &[u8]) -> bool {
 }
 
 #[inline]
+pub(crate) fn may_record() -> bool {
+    false
+}
+
+#[inline]
 pub(crate) fn recorder_for_next_arena(_thread: &Thread) -> Option<Recorder> {
     None
 }

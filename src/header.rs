@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 /// | the owner of a slab page: the thread that has the heap | reads `owner`, `kind`, `class`, `bin`, `block_size`; the rest inside the heap's gate | inside the gate |
 /// | a visitor of that heap ([`gate`](crate::gate)) | inside the gate | inside the gate |
 /// | the owner of a chunk: the thread that has the arena entered | reads, seldom writes | reads and writes |
-/// | any thread that frees one of its blocks | reads `owner`, `kind`, `class`, `block_size`; read-modify-writes `remote` | |
+/// | any thread that frees or moves one of its blocks | reads `owner`, `kind`, `class`, `bin`, `block_size`; read-modify-writes `remote` | |
 /// | statistics | read the atomic fields | read |
 /// | nobody owns it (free run) | under the lock of the space | |
 ///
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
 /// each time. The atomic fields but `remote` are written by one thread at a time, the owner or a visitor, with plain loads and stores
 /// (`Relaxed`); they are atomic only so that other threads may look.
 ///
-/// A slab page is *current* (its class takes blocks from it when its bin is empty), *listed* (in the list of its class, to become current),
+/// A slab page is *current* (its slot takes blocks from it when its bin is empty), *listed* (in the list of its slot, to become current),
 /// or neither: then it is full, or asleep, which means that less than an eighth of it is free. It would be full again after a few
 /// allocations. That a slab wakes when enough of it is free is snmalloc's idea.
 ///
@@ -73,9 +73,9 @@ pub(crate) struct PageHeader {
     kind: AtomicU8,
     /// Slab: size class. Mid: index of the mid-size heap. Chunk: 1 if freed blocks are wiped.
     pub class: AtomicU8,
-    /// Slab: 1 while its class takes blocks from it. Chunk: 1 while an open arena uses it.
+    /// Slab: 1 while its slot takes blocks from it. Chunk: 1 while an open arena uses it.
     pub current: AtomicU8,
-    /// Slab: whether it is in the list of its class.
+    /// Slab: whether it is in the list of its slot.
     pub listed: Cell<bool>,
     /// Slab, spare: whether the OS provides memory for the first [`LIGHT_BYTES`](crate::space::LIGHT_BYTES) at most.
     pub light: Cell<bool>,
@@ -87,7 +87,7 @@ pub(crate) struct PageHeader {
     pub seen: Cell<u32>,
     /// Number of pages in the run that begins or ends here.
     pub run_len: AtomicU32,
-    /// Slab: where in its heap the bin of the class is; see [`bin_offset`](crate::bins::bin_offset).
+    /// Slab: where in its heap the bin of its slot is; see [`bin_offset`](crate::bins::bin_offset).
     pub bin: AtomicU32,
     /// What other threads write.
     pub remote: Remote,

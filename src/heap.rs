@@ -45,10 +45,14 @@ fn slot_of(page: &PageHeader) -> usize {
     slot_at(page.bin.load(Ordering::Relaxed))
 }
 
-/// Whether a block in a page was allocated for [`Term::Short`].
+/// Whether a block in a page, which is not in a chunk of the entered arena, may live for long, by where it is: of bigger blocks nobody knows.
+/// Any thread may ask while the block is live.
 #[inline]
-pub(crate) fn is_short(page: &PageHeader) -> bool {
-    page.kind() == Kind::Slab && slot_of(page) >= CLASSES
+pub(crate) fn is_long(page: &PageHeader) -> bool {
+    match page.kind() {
+        Kind::Slab => slot_of(page) < CLASSES,
+        kind => kind == Kind::Chunk,
+    }
 }
 
 /// The bit in [`Heap::heavy`] of a slot of blocks of at most [`LIGHT_BLOCK_MAX`].
@@ -58,8 +62,10 @@ const fn heavy_bit(slot: usize) -> u128 {
 
 /// One thread's pages.
 ///
+/// For bins and pages each size class is there twice, once for each [`Term`]: a *slot*. A page is of one slot as long as a block of it is live.
+///
 /// Everything but `mailbox`, `collected`, `collected_seen`, `next_heap`, `gate` and the counters belongs to the owner. `current`,
-/// `available`, `empty`, `heavy`, what is about spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a slot is in exactly one
+/// `available`, `empty`, `heavy`, `short`, what is about spare pages and the pages themselves it touches inside the gate only, and there a visitor may, too. A page of a slot is in exactly one
 /// place: `current`, the list `available` (it has free blocks or room to carve), or in none (full or asleep).
 #[repr(C, align(128))]
 pub(crate) struct Heap {
@@ -229,11 +235,43 @@ impl Heap {
         if !block.is_null() {
             return block;
         }
-        let slot = slot(class, term);
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            let Some(page) = self.page_with_blocks(&inside, slot) else { return ptr::null_mut() };
+            let Some(page) = self.page_with_blocks(&inside, slot(class, term)) else {
+                // No memory: then the place of a block matters less than that there is one.
+                return self.alloc_among_others(&inside, class, term.other());
+            };
+            self.take_all(page, slot(class, term))
+        }
+    }
+
+    /// Takes a block of `class` where those of another term are, if any is free.
+    ///
+    /// # Safety
+    ///
+    /// As [`Heap::alloc_slow`].
+    #[cold]
+    unsafe fn alloc_among_others(&self, inside: &Inside, class: usize, term: Term) -> *mut u8 {
+        // SAFETY: the caller owns the heap and so all its pages.
+        unsafe {
+            let block = self.alloc(class, term);
+            if !block.is_null() {
+                return block;
+            }
+            let page = self.page_with_blocks(inside, slot(class, term));
+            page.map_or(ptr::null_mut(), |page| self.take_all(page, slot(class, term)))
+        }
+    }
+
+    /// Takes the free blocks of a page: one to be handed out, the others into the bin of its slot, which is empty.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own the heap and be inside its gate, and the page must have free blocks.
+    unsafe fn take_all(&self, page: &PageHeader, slot: usize) -> *mut u8 {
+        // SAFETY: blocks of a free list are unused and begin with their link.
+        unsafe {
             let (first, count) = page::take(page);
             self.bins.fill(slot, (*first).next, count - 1);
             first.cast()
@@ -254,7 +292,8 @@ impl Heap {
             let page = self.page_with_blocks(&inside, slot);
             let block = page.map_or(ptr::null_mut(), |page| page::take_one(page).cast());
             self.retire_current(slot);
-            self.give_empty(slot);
+            // What came from other threads meanwhile may have emptied pages of any slot.
+            self.slots().for_each(|slot| self.give_empty(slot));
             self.trim_spares(0);
             block
         }

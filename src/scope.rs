@@ -73,8 +73,9 @@ pub fn with_request_arena<R>(f: impl FnOnce() -> R) -> R {
 struct OwnArena(Option<Opened>);
 
 impl Drop for OwnArena {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(opened) = &self.0 {
+        if let Some(opened) = self.0 {
             thread::current().close_opened(opened);
         }
     }

@@ -77,6 +77,8 @@ pub(crate) struct Tenure {
     survivors: [Cell<u16>; SIZES],
     /// Whether anything escaped since the last arena was tracked.
     escaped: Cell<bool>,
+    /// Whether anything escaped since a tracked arena ended of which nothing did, while no size was outside.
+    mixed: Cell<bool>,
     /// Arenas to go before the next one may be tracked, and what that is after the next one that teaches nothing.
     wait: Cell<u32>,
     pause: Cell<u32>,
@@ -96,6 +98,16 @@ pub(crate) enum Term {
     Long,
     /// What other arenas leave to the slab, because they are diverted or it would not fit a chunk.
     Short,
+}
+
+impl Term {
+    /// The one that this is not.
+    pub(crate) fn other(self) -> Term {
+        match self {
+            Term::Long => Term::Short,
+            Term::Short => Term::Long,
+        }
+    }
 }
 
 /// Kinds of arenas that are told apart: what one kind of request leaves behind says little about another.
@@ -159,6 +171,7 @@ impl Tenure {
             allocs: [const { Cell::new(0) }; SIZES],
             survivors: [const { Cell::new(0) }; SIZES],
             escaped: Cell::new(false),
+            mixed: Cell::new(false),
             wait: Cell::new(0),
             pause: Cell::new(0),
             recheck: Cell::new(RECHECK_MIN),
@@ -191,7 +204,7 @@ impl Tenure {
     /// How long blocks live that an arena leaves to the slab, but not because of their size: if some escape, nobody knows which.
     #[inline]
     pub(crate) fn term(&self) -> Term {
-        if self.escaped.get() || self.outside.get() > 0 { Term::Long } else { Term::Short }
+        if self.mixed.get() { Term::Long } else { Term::Short }
     }
 
     /// How the next arena begins.
@@ -229,6 +242,7 @@ impl Tenure {
     /// Blocks have escaped from an arena. `full`: pinned chunks are too many.
     pub(crate) fn note_escapes(&self, full: bool) {
         self.escaped.set(true);
+        self.mixed.set(true);
         if full {
             let penalty = self.penalty.get().saturating_mul(2).clamp(PENALTY_MIN, PENALTY_MAX);
             self.penalty.set(penalty);
@@ -282,6 +296,9 @@ impl Tenure {
                     soon = true;
                 }
             }
+        }
+        if !survived && self.outside.get() == 0 {
+            self.mixed.set(false);
         }
         let longest = if pressed { WAIT_MAX_PRESSED } else { WAIT_MAX };
         let pause = if changed { 0 } else { (self.pause.get() * 2 + 1).min(longest) };

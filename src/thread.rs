@@ -68,7 +68,8 @@ const CHUNKS_KEPT: usize = 4;
 /// What one thread owns. No other thread ever touches it.
 pub(crate) struct Thread {
     /// The bins that the fast path allocates from: those of [`EMPTY_HEAP`] before there is a heap, after it was given up, and while an
-    /// arena is entered, so that what does not fit the chunk comes to the slow path; if that is diverted, those for what lives as long as a request.
+    /// arena is entered, so that what does not fit the chunk comes to the slow path; if that is diverted those of its [`Term`], unless its limit
+    /// is not reached.
     alloc_bins: Cell<*const Row>,
     /// What the thread's heap knows of arenas of the kind that was entered last.
     tenure: Cell<*const Tenure>,
@@ -178,7 +179,7 @@ impl Thread {
             return self.bump_by(bump, self.tenure().step(size));
         }
         let class = startup::route(size_class::extent(size, align))?;
-        // SAFETY: the heap is the thread's own or the empty one.
+        // SAFETY: the bins are those of the thread's own heap or of the empty one.
         let block = unsafe { (*self.alloc_bins.get()).pop(class) };
         (!block.is_null()).then_some(block)
     }

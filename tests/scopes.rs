@@ -169,6 +169,37 @@ fn guards_may_be_dropped_in_any_order() {
 }
 
 #[test]
+fn a_request_whose_scope_was_ended_by_an_outer_guard_closes_its_arena() {
+    let _alone = alone();
+    let mut live = Live::new(&GLOBAL, ROOM);
+    let before = stats().open_arenas;
+    for under in [false, true] {
+        let (outer, other) = (RequestArena::new(), RequestArena::new());
+        let guard = outer.enter();
+        let late = with_request_arena(|| {
+            live.alloc(40, 8);
+            assert_eq!(current_arena_stats().expect("entered").blocks, 1);
+            let late = under.then(|| other.enter());
+            drop(guard);
+            // Neither the request's arena nor one inside it is entered any more.
+            assert!(current_arena_stats().is_none());
+            // A scope that takes the place in the stack stays as it is.
+            let late = late.is_none().then(|| other.enter());
+            live.alloc(40, 8);
+            late
+        });
+        assert_eq!(current_arena_stats().map(|stats| stats.blocks), (!under).then_some(1));
+        drop(late);
+        assert!(current_arena_stats().is_none());
+        drop((outer, other));
+        assert_eq!(stats().open_arenas, before);
+    }
+    churn();
+    live.check();
+    live.free_all(true);
+}
+
+#[test]
 fn scopes_nest_deeper_than_there_are_places() {
     fn nest(depth: usize, live: &mut Live<Shockwave>) {
         if depth == 0 {

@@ -15,10 +15,12 @@ use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::{Start, Term, Tracker};
 use crate::{crowd, escape, space, startup, trace};
 
-/// A scope with an arena of its own; see [`Thread::open`].
+/// A scope with an arena of its own; see [`Thread::open`]. Two words, so that it stays in registers.
+#[derive(Clone, Copy)]
 pub(crate) struct Opened {
     arena: &'static Arena,
-    entered: Entered,
+    /// That of its frame.
+    serial: u64,
 }
 
 impl Thread {
@@ -31,7 +33,8 @@ impl Thread {
         self.push_frame(arena)
     }
 
-    #[inline]
+    // Into `open`, too, which is on the way of each request: as a call it costs a sixth more.
+    #[inline(always)]
     fn push_frame(&self, arena: Option<&'static Arena>) -> Entered {
         let index = self.depth.get();
         let Some(frame) = self.frames.get(index) else { return Entered { index: 0, serial: 0 } };
@@ -53,15 +56,15 @@ impl Thread {
             return None;
         }
         let arena = self.new_arena(kind, u64::MAX, false, false)?;
-        Some(Opened { arena, entered: self.push_frame(Some(arena)) })
+        Some(Opened { arena, serial: self.push_frame(Some(arena)).serial })
     }
 
     /// Ends what [`open`](Self::open) began.
-    pub(crate) fn close_opened(&self, opened: &Opened) {
-        let &Opened { arena, entered: Entered { index, serial } } = opened;
-        let is_top = index + 1 == self.depth.get()
-            && self.frames.get(index).is_some_and(|frame| frame.get().serial == serial)
-            && self.arena.get() == arena.address();
+    pub(crate) fn close_opened(&self, opened: Opened) {
+        let arena = opened.arena;
+        // Only this scope enters the arena, so if that is entered the top frame is this scope's.
+        let is_top = self.arena.get() == arena.address();
+        let index = self.depth.get().saturating_sub(1);
         let (allocs, frees) = (self.allocs.get(), self.frees.get());
         if is_top
             && let Some(heap) = self.attached()
@@ -71,12 +74,26 @@ impl Thread {
         {
             arena.leave();
             self.depth.set(index);
-            self.load_outer(index);
+            if index == 0 {
+                self.load(None);
+            } else {
+                self.load_outer(index);
+            }
             closed_clean(heap, arena, bytes, arena.allocs.get() + u64::from(allocs));
         } else {
-            self.leave(opened.entered);
-            self.drop_arena(arena);
+            self.close_other(opened);
         }
+    }
+
+    /// [`close_opened`](Self::close_opened) where more is to be done.
+    #[cold]
+    #[inline(never)]
+    fn close_other(&self, Opened { arena, serial }: Opened) {
+        let index = self.frames[..self.depth.get()].iter().rposition(|frame| frame.get().serial == serial);
+        if let Some(index) = index {
+            self.leave(Entered { index, serial });
+        }
+        self.drop_arena(arena);
     }
 
     /// Ends an arena of whose figures nobody asks any more, and takes its record back.
@@ -201,6 +218,15 @@ impl Thread {
     /// Decides how an arena begins.
     #[inline]
     fn prepare(&self, arena: &'static Arena, heap: &Heap, wiping: bool, in_crowds: bool) {
+        // Mostly nothing has escaped so far, nothing is traced and there is no crowd.
+        if escape::may_record() || crowd::crowded() || heap.learned(arena.kind.get()).is_some() {
+            self.prepare_slow(arena, heap, wiping, in_crowds);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn prepare_slow(&self, arena: &'static Arena, heap: &Heap, wiping: bool, in_crowds: bool) {
         if !self.tracing.get()
             && let Some(recorder) = escape::recorder_for_next_arena(self)
         {
@@ -266,12 +292,14 @@ impl Thread {
     }
 
     /// Ends what an arena holds; the record stays the caller's.
-    pub(crate) fn reset_arena(&self, arena: &'static Arena) -> Closed {
+    ///
+    /// `in_crowds` as for [`new_arena`](Self::new_arena).
+    pub(crate) fn reset_arena(&self, arena: &'static Arena, in_crowds: bool) -> Closed {
         let retired = arena.retired_bytes.get();
         let closed = self.close(arena, arena.keep().max(1));
         arena.add_past(closed.bytes, retired.min(closed.bytes));
         if let Some(heap) = self.attached() {
-            self.prepare(arena, heap, arena.is_wiping(), false);
+            self.prepare(arena, heap, arena.is_wiping(), in_crowds);
         }
         closed
     }
@@ -344,9 +372,11 @@ impl Thread {
 
     /// Brings the record of the entered arena up to date, for statistics.
     pub(crate) fn sync_entered(&self) {
-        let top = self.entered_arena();
-        self.park();
-        self.load(top);
+        // Outside of an arena its record is up to date.
+        if let Some(arena) = self.entered_arena() {
+            self.park();
+            self.load(Some(arena));
+        }
     }
 
     /// Steps outside of the arena, if one is entered, for a call to code that may allocate for itself and open scopes of its
@@ -461,6 +491,14 @@ impl Thread {
         } else {
             let cursor = arena.within_limit(arena.cursor.get());
             self.set_cursor(arena.address(), cursor, no_bins());
+        }
+    }
+
+    /// Has the fast path allocate for `term`, as the slow path does, if it leaves small blocks of the entered arena to the slab. What is known of
+    /// the arena's kind may have changed since it was entered.
+    pub(super) fn divert_to(&self, term: Term) {
+        if !ptr::eq(self.alloc_bins.get(), no_bins()) {
+            self.alloc_bins.set(self.row(term));
         }
     }
 

@@ -119,7 +119,9 @@ impl Thread {
         let arena = self.entered_arena().ok_or(Term::Long)?;
         if arena.is_diverted() {
             self.count_for_limit(arena, size);
-            return Err(self.tenure().term());
+            let term = self.tenure().term();
+            self.divert_to(term);
+            return Err(term);
         }
         if self.arena.get() & WATCHED != 0 {
             return self.alloc_watched(arena, size, align);
@@ -192,7 +194,7 @@ impl Thread {
     }
 
     /// Where a block that must move goes: a block of the entered arena may stay in it while it is small, any other block
-    /// stays out of it. `layout` is the new one. Null if the backing allocator has to serve it.
+    /// stays out of it, and with its like. `layout` is the new one. Null if the backing allocator has to serve it.
     pub(crate) fn alloc_for_move(
         &self,
         header: &PageHeader,
@@ -211,12 +213,8 @@ impl Thread {
                 None => self.alloc_slow(layout).0,
             };
         }
-        let term =
-            if in_arena && self.tenure().is_outside(layout.size()) || !in_arena && !heap::is_short(header) {
-                Term::Long
-            } else {
-                self.tenure().term()
-            };
+        let long = if in_arena { self.tenure().is_outside(layout.size()) } else { heap::is_long(header) };
+        let term = if long { Term::Long } else { self.tenure().term() };
         if arena.is_plain() {
             self.alloc_outside(old_size, layout, term)
         } else {
