@@ -502,6 +502,12 @@ impl Thread {
         }
     }
 
+    /// Whether the fast path allocates from the bins for `term`.
+    #[inline]
+    pub(super) fn allocates_for(&self, term: Term) -> bool {
+        ptr::eq(self.alloc_bins.get(), self.row(term))
+    }
+
     /// Makes room in the entered arena: in its newest chunk, if that holds nothing any more, or in another. Returns whether there is
     /// room; if not the arena may be diverted now.
     pub(super) fn refill(&self) -> bool {

@@ -215,6 +215,13 @@ impl Thread {
         }
         let long = if in_arena { self.tenure().is_outside(layout.size()) } else { heap::is_long(header) };
         let term = if long { Term::Long } else { self.tenure().term() };
+        // The fast path does if it leaves to the slab what is allocated for this term.
+        if !in_arena
+            && self.allocates_for(term)
+            && let Some(block) = self.alloc(layout.size(), layout.align())
+        {
+            return block;
+        }
         if arena.is_plain() {
             self.alloc_outside(old_size, layout, term)
         } else {
