@@ -215,13 +215,6 @@ impl Thread {
         }
         let long = if in_arena { self.tenure().is_outside(layout.size()) } else { heap::is_long(header) };
         let term = if long { Term::Long } else { self.tenure().term() };
-        // The fast path does if it leaves to the slab what is allocated for this term.
-        if !in_arena
-            && self.allocates_for(term)
-            && let Some(block) = self.alloc(layout.size(), layout.align())
-        {
-            return block;
-        }
         if arena.is_plain() {
             self.alloc_outside(old_size, layout, term)
         } else {
@@ -229,7 +222,7 @@ impl Thread {
         }
     }
 
-    /// [`Thread::alloc_for_move`] where an arena is entered that is limited or wiped, perhaps.
+    /// [`Thread::alloc_for_move`] where an arena is entered that is diverted, limited or wiped, perhaps.
     #[cold]
     fn alloc_for_other_move(
         &self,
@@ -239,6 +232,13 @@ impl Thread {
         layout: Layout,
         term: Term,
     ) -> *mut u8 {
+        // Where the fast path leaves to the slab what is allocated for this term, it does.
+        if !in_arena
+            && self.allocates_for(term)
+            && let Some(block) = self.alloc(layout.size(), layout.align())
+        {
+            return block;
+        }
         // Where freed blocks are overwritten they do not go where that is not done.
         if in_arena && arena.is_wiping() {
             return self.alloc_slow(layout).0;
