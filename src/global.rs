@@ -97,7 +97,7 @@ impl<A> Shockwave<A> {
     }
 
     /// Sets whether arenas learn which sizes outlive them (on if not set): then blocks of these sizes are allocated in the slab from
-    /// the start, and while survivors keep more than 1 MiB and a 16th of the program's memory, an arena from which something escapes
+    /// the start, and while survivors keep more than 1 MiB and a 64th of the program's memory, an arena from which something escapes
     /// is followed by many scopes that leave everything to the slab. Off, every small object goes to the arena that is entered, whatever it costs in memory.
     #[must_use]
     pub const fn with_pretenuring(mut self, on: bool) -> Self {

@@ -12,9 +12,9 @@ static PINNED: AtomicUsize = AtomicUsize::new(0);
 pub(crate) enum Pressure {
     /// Little.
     Low,
-    /// Above 256 KiB and 1/64 of all memory that was ever used: sizes go outside at the first sign of an escape.
+    /// Above 256 KiB and 1/128 of all memory that was ever used: sizes go outside at the first sign of an escape.
     High,
-    /// Above 1 MiB and 1/16: after each arena that pins more, many are diverted.
+    /// Above 1 MiB and 1/64: after each arena that pins more, many are diverted.
     Full,
 }
 
@@ -31,9 +31,9 @@ const PINNED_FULL: usize = (1 << 20) / PAGE_SIZE;
 #[cold]
 fn pressure_of(pinned: usize) -> Pressure {
     let pages = space::pages_ever_used();
-    if pinned > PINNED_FULL + pages / 16 {
+    if pinned > PINNED_FULL + pages / 64 {
         Pressure::Full
-    } else if pinned > PINNED_HIGH + pages / 64 {
+    } else if pinned > PINNED_HIGH + pages / 128 {
         Pressure::High
     } else {
         Pressure::Low
