@@ -240,27 +240,26 @@ impl Heap {
         unsafe {
             let Some(page) = self.page_with_blocks(&inside, slot(class, term)) else {
                 // No memory: then the place of a block matters less than that there is one.
-                return self.alloc_among_others(&inside, class, term.other());
+                return self.alloc_among_others(&inside, slot(class, term.other()));
             };
             self.take_all(page, slot(class, term))
         }
     }
 
-    /// Takes a block of `class` where those of another term are, if any is free.
+    /// Takes a block of a slot for another term than its own, if any is free. For when there is no memory: all that the heap kept for later
+    /// has been given back to the pages then.
     ///
     /// # Safety
     ///
     /// As [`Heap::alloc_slow`].
     #[cold]
-    unsafe fn alloc_among_others(&self, inside: &Inside, class: usize, term: Term) -> *mut u8 {
+    unsafe fn alloc_among_others(&self, inside: &Inside, slot: usize) -> *mut u8 {
+        if self.available[slot].get().is_null() {
+            return ptr::null_mut();
+        }
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            let block = self.alloc(class, term);
-            if !block.is_null() {
-                return block;
-            }
-            let page = self.page_with_blocks(inside, slot(class, term));
-            page.map_or(ptr::null_mut(), |page| self.take_all(page, slot(class, term)))
+            self.page_with_blocks(inside, slot).map_or(ptr::null_mut(), |page| page::take_one(page).cast())
         }
     }
 
@@ -285,13 +284,15 @@ impl Heap {
     ///
     /// The caller must own the heap.
     pub(crate) unsafe fn alloc_one(&self, class: usize) -> *mut u8 {
-        let slot = slot(class, Term::Long);
         let inside = self.gate.enter();
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
-            let page = self.page_with_blocks(&inside, slot);
-            let block = page.map_or(ptr::null_mut(), |page| page::take_one(page).cast());
-            self.retire_current(slot);
+            let block = match self.page_with_blocks(&inside, slot(class, Term::Long)) {
+                Some(page) => page::take_one(page).cast(),
+                None => self.alloc_among_others(&inside, slot(class, Term::Short)),
+            };
+            self.retire_current(slot(class, Term::Long));
+            self.retire_current(slot(class, Term::Short));
             // What came from other threads meanwhile may have emptied pages of any slot.
             self.slots().for_each(|slot| self.give_empty(slot));
             self.trim_spares(0);

@@ -45,6 +45,9 @@ const RECHECK_SOON: u32 = 1 << 5;
 const PENALTY_MIN: u32 = 1 << 3;
 const PENALTY_MAX: u32 = 1 << 10;
 
+/// So many arenas of a kind after the last one from which anything escaped nothing is expected to escape any more.
+const MIXED: u16 = 1 << 10;
+
 /// A tracked arena that has allocated this much is not representative any more.
 const TRACKED_MAX: u32 = 10_000;
 
@@ -77,8 +80,8 @@ pub(crate) struct Tenure {
     survivors: [Cell<u16>; SIZES],
     /// Whether anything escaped since the last arena was tracked.
     escaped: Cell<bool>,
-    /// Whether anything escaped since a tracked arena ended of which nothing did, while no size was outside.
-    mixed: Cell<bool>,
+    /// Arenas to go, of those that are not diverted, until it is forgotten that anything escaped.
+    mixed: Cell<u16>,
     /// Arenas to go before the next one may be tracked, and what that is after the next one that teaches nothing.
     wait: Cell<u32>,
     pause: Cell<u32>,
@@ -171,7 +174,7 @@ impl Tenure {
             allocs: [const { Cell::new(0) }; SIZES],
             survivors: [const { Cell::new(0) }; SIZES],
             escaped: Cell::new(false),
-            mixed: Cell::new(false),
+            mixed: Cell::new(0),
             wait: Cell::new(0),
             pause: Cell::new(0),
             recheck: Cell::new(RECHECK_MIN),
@@ -204,13 +207,13 @@ impl Tenure {
     /// How long blocks live that an arena leaves to the slab, but not because of their size: if some escape, nobody knows which.
     #[inline]
     pub(crate) fn term(&self) -> Term {
-        if self.mixed.get() { Term::Long } else { Term::Short }
+        if self.mixed.get() > 0 || self.outside.get() > 0 { Term::Long } else { Term::Short }
     }
 
     /// How the next arena begins.
     #[inline]
     pub(crate) fn start(&self) -> Start {
-        if !self.escaped.get() && self.outside.get() == 0 {
+        if !self.escaped.get() && self.outside.get() == 0 && self.mixed.get() == 0 {
             return Start::Ordinary;
         }
         self.start_slow()
@@ -218,6 +221,10 @@ impl Tenure {
 
     #[cold]
     fn start_slow(&self) -> Start {
+        self.mixed.set(self.mixed.get().saturating_sub(1));
+        if !self.escaped.get() && self.outside.get() == 0 {
+            return Start::Ordinary;
+        }
         let wait = self.wait.get();
         self.wait.set(wait.saturating_sub(1));
         if self.outside.get() > 0 {
@@ -242,7 +249,7 @@ impl Tenure {
     /// Blocks have escaped from an arena. `full`: pinned chunks are too many.
     pub(crate) fn note_escapes(&self, full: bool) {
         self.escaped.set(true);
-        self.mixed.set(true);
+        self.mixed.set(MIXED);
         if full {
             let penalty = self.penalty.get().saturating_mul(2).clamp(PENALTY_MIN, PENALTY_MAX);
             self.penalty.set(penalty);
@@ -296,9 +303,6 @@ impl Tenure {
                     soon = true;
                 }
             }
-        }
-        if !survived && self.outside.get() == 0 {
-            self.mixed.set(false);
         }
         let longest = if pressed { WAIT_MAX_PRESSED } else { WAIT_MAX };
         let pause = if changed { 0 } else { (self.pause.get() * 2 + 1).min(longest) };
@@ -434,5 +438,31 @@ impl Tracker {
 fn bump(counts: &[Cell<u16>; SIZES], index: usize) {
     if let Some(count) = counts.get(index) {
         count.set(count.get().saturating_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_mixed_until_nothing_has_escaped_for_long() {
+        let tenure = Tenure::new();
+        assert_eq!((tenure.term(), tenure.start()), (Term::Short, Start::Ordinary));
+        for _ in 0..3 {
+            tenure.note_escapes(false);
+            assert_eq!(tenure.start(), Start::Tracked);
+            for arena in 1..MIXED {
+                assert_eq!(tenure.term(), Term::Long, "{arena}");
+                assert_eq!(tenure.start(), Start::Ordinary);
+            }
+            assert_eq!(tenure.term(), Term::Short);
+            // The next lesson may come at once.
+            tenure.wait.set(0);
+        }
+        tenure.set_outside(index(100), true);
+        assert_eq!(tenure.term(), Term::Long, "a size is outside");
+        tenure.set_outside(index(100), false);
+        assert_eq!(tenure.term(), Term::Short);
     }
 }

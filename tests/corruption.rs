@@ -6,7 +6,6 @@ use std::os::unix::process::ExitStatusExt;
 
 use shockwave_alloc::Shockwave;
 
-#[allow(dead_code, reason = "only its commands are used here")]
 mod child;
 
 #[global_allocator]
