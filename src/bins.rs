@@ -415,8 +415,7 @@ mod tests {
             // SAFETY: the bins and the block are the test's own.
             unsafe {
                 assert!(!bins.push(bin_offset(number), block, block.cast()));
-                let other = if term == Term::Long { Term::Short } else { Term::Long };
-                assert!(bins.row(other).pop(class).is_null());
+                assert!(bins.row(term.other()).pop(class).is_null());
                 assert_eq!(bins.row(term).pop(class).cast(), block);
             }
         }

@@ -6,6 +6,7 @@
 //! [bins](crate::bins) only; what it does beside that it does inside the heap's [`Gate`], so that [`visit`] may look after a heap whose owner sleeps.
 
 mod learned;
+mod pages;
 mod spares;
 mod visit;
 
@@ -16,26 +17,17 @@ use core::cell::Cell;
 use core::ops::Range;
 use core::ptr;
 
-use crate::bins::{Bins, Row, SLOTS, bin_offset, class_of_slot, slot, slot_at};
+use crate::bins::{Bins, Row, SLOTS, class_of_slot, slot, slot_at};
 use crate::gate::{Gate, Inside};
 use crate::header::{Block, Kind, PageHeader};
 use crate::mid;
 use crate::page;
 use crate::remote::Mailbox;
-use crate::size_class::{self, CLASSES};
+use crate::size_class::CLASSES;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counters;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::tenure::{KINDS, Tenure, Term};
-
-/// Blocks up to this size in bytes are so many in a page that a class may need little of it.
-const LIGHT_BLOCK_MAX: usize = 256;
-
-/// Bits of [`Heap::heavy`] for each term.
-const HEAVY_BITS: usize = 64;
-
-const _: () =
-    assert!(size_class::size_of_class(HEAVY_BITS) > LIGHT_BLOCK_MAX, "`Heap::heavy` has a bit for each");
 
 /// Slow paths between two looks at the clock.
 const TURNS: u32 = 32;
@@ -53,11 +45,6 @@ pub(crate) fn is_long(page: &PageHeader) -> bool {
         Kind::Slab => slot_of(page) < CLASSES,
         kind => kind == Kind::Chunk,
     }
-}
-
-/// The bit in [`Heap::heavy`] of a slot of blocks of at most [`LIGHT_BLOCK_MAX`].
-const fn heavy_bit(slot: usize) -> u128 {
-    1 << if slot < CLASSES { slot } else { slot - CLASSES + HEAVY_BITS }
 }
 
 /// One thread's pages.
@@ -242,7 +229,9 @@ impl Heap {
                 // No memory: then the place of a block matters less than that there is one.
                 return self.alloc_among_others(&inside, slot(class, term.other()));
             };
-            self.take_all(page, slot(class, term))
+            let (first, count) = page::take(page);
+            self.bins.fill(slot(class, term), (*first).next, count - 1);
+            first.cast()
         }
     }
 
@@ -260,20 +249,6 @@ impl Heap {
         // SAFETY: the caller owns the heap and so all its pages.
         unsafe {
             self.page_with_blocks(inside, slot).map_or(ptr::null_mut(), |page| page::take_one(page).cast())
-        }
-    }
-
-    /// Takes the free blocks of a page: one to be handed out, the others into the bin of its slot, which is empty.
-    ///
-    /// # Safety
-    ///
-    /// The caller must own the heap and be inside its gate, and the page must have free blocks.
-    unsafe fn take_all(&self, page: &PageHeader, slot: usize) -> *mut u8 {
-        // SAFETY: blocks of a free list are unused and begin with their link.
-        unsafe {
-            let (first, count) = page::take(page);
-            self.bins.fill(slot, (*first).next, count - 1);
-            first.cast()
         }
     }
 
@@ -298,65 +273,6 @@ impl Heap {
             self.trim_spares(0);
             block
         }
-    }
-
-    /// The current page of a slot, or the next one, with blocks in its free list. `None` when there is no memory.
-    ///
-    /// # Safety
-    ///
-    /// The caller must own the heap.
-    unsafe fn page_with_blocks(&self, inside: &Inside, slot: usize) -> Option<&'static PageHeader> {
-        // SAFETY: the caller owns the heap and so all its pages, throughout.
-        unsafe {
-            self.drain(inside);
-            let page: &'static PageHeader = &*self.current[slot].get();
-            // A visitor that saw as many live blocks before has not seen these.
-            if !page.free.get().is_null() || self.carve(page, slot) {
-                page.seen.set(0);
-                return Some(page);
-            }
-            let begins = ptr::eq(page, &raw const EMPTY_PAGE);
-            self.retire_current(slot);
-            // The one that was listed last: choosing the fullest of a few costs more than it saves in memory.
-            let page = match self.available[slot].get().as_ref() {
-                Some(page) => {
-                    self.unlink(page, slot);
-                    page
-                }
-                None => {
-                    let class = class_of_slot(slot);
-                    let light = begins
-                        && size_class::size_of_class(class) <= LIGHT_BLOCK_MAX
-                        && self.heavy.get() & heavy_bit(slot) == 0;
-                    let page = if light { self.take_light_page() } else { self.take_page() }?;
-                    page::init(page, class, self.address(), bin_offset(slot));
-                    self.short.set(self.short.get() || slot >= CLASSES);
-                    page
-                }
-            };
-            page.current.store(1, Ordering::Relaxed);
-            page.seen.set(0);
-            self.current[slot].set(page);
-            if page.free.get().is_null() && !self.carve(page, slot) {
-                crate::invariant::fatal("a page that is not full has no block");
-            }
-            Some(page)
-        }
-    }
-
-    /// Carves more blocks from a page of a slot, whose free list is empty; learns whether the slot needs much of it.
-    ///
-    /// # Safety
-    ///
-    /// The caller must own the heap, and be inside its gate.
-    unsafe fn carve(&self, page: &PageHeader, slot: usize) -> bool {
-        let light = page.light.get();
-        // SAFETY: passed on; the heap owns the page.
-        let carved = unsafe { page::carve(page) };
-        if light && !page.light.get() {
-            self.heavy.set(self.heavy.get() | heavy_bit(slot));
-        }
-        carved
     }
 
     /// Takes a freed block of `page` into the bin of its slot. Returns whether that has too many then, and [`Heap::overflow`] is to be called.
@@ -443,88 +359,6 @@ impl Heap {
         for slot in self.slots() {
             // SAFETY: passed on.
             unsafe { self.put_back(&inside, slot, self.bins.end_period(slot)) };
-        }
-    }
-
-    /// Files a page by the number of its live blocks, after some were freed or it ceased to be current.
-    ///
-    /// # Safety
-    ///
-    /// The caller must own the heap and be inside its gate, or visit it, and the page must belong to it.
-    unsafe fn settle(&self, page: &'static PageHeader, slot: usize) {
-        if page.current.load(Ordering::Relaxed) != 0 {
-            return;
-        }
-        if !page.listed.get() && page::is_awake(page) {
-            self.link(page, slot);
-        }
-        // One empty page stays with its slot, because carving a page anew costs as much as using it.
-        if page.used() == 0 && !ptr::eq(self.empty[slot].get(), page) {
-            if self.empty[slot].get().is_null() {
-                self.empty[slot].set(page);
-            } else {
-                self.unlink(page, slot);
-                self.keep_spare(page);
-            }
-        }
-    }
-
-    /// Gives the empty page away that the slot keeps, if it does.
-    fn give_empty(&self, slot: usize) {
-        // SAFETY: a kept page is a page of this heap.
-        if let Some(page) = unsafe { self.empty[slot].get().as_ref() } {
-            self.unlink(page, slot);
-            self.keep_spare(page);
-        }
-    }
-
-    /// Makes the page a slot takes blocks from an ordinary one.
-    ///
-    /// # Safety
-    ///
-    /// The caller must own the heap and be inside its gate, or visit it.
-    unsafe fn retire_current(&self, slot: usize) {
-        // SAFETY: current pages are never null.
-        let page: &'static PageHeader = unsafe { &*self.current[slot].get() };
-        if ptr::eq(page, &raw const EMPTY_PAGE) {
-            return;
-        }
-        self.current[slot].set(&raw const EMPTY_PAGE);
-        page.current.store(0, Ordering::Relaxed);
-        // A page that has blocks is listed, however few.
-        if !page::is_full(page) {
-            self.link(page, slot);
-        }
-        // SAFETY: passed on.
-        unsafe { self.settle(page, slot) };
-    }
-
-    fn link(&self, page: &'static PageHeader, slot: usize) {
-        let head = self.available[slot].get();
-        page.prev.set(ptr::null());
-        page.next.set(head);
-        // SAFETY: list members are headers of pages of this heap.
-        if let Some(head) = unsafe { head.as_ref() } {
-            head.prev.set(page);
-        }
-        self.available[slot].set(page);
-        page.listed.set(true);
-    }
-
-    fn unlink(&self, page: &PageHeader, slot: usize) {
-        page.listed.set(false);
-        if ptr::eq(self.empty[slot].get(), page) {
-            self.empty[slot].set(ptr::null());
-        }
-        let (prev, next) = (page.prev.get(), page.next.get());
-        // SAFETY: list members are headers of pages of this heap.
-        match unsafe { prev.as_ref() } {
-            Some(prev) => prev.next.set(next),
-            None => self.available[slot].set(next),
-        }
-        // SAFETY: as above.
-        if let Some(next) = unsafe { next.as_ref() } {
-            next.prev.set(prev);
         }
     }
 

@@ -1,31 +1,13 @@
 //! A reservation of 16 MiB and no more memory than that: before an allocation fails, what others keep is looked for.
 
-use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
 
+use refusing::{REFUSES, Refusing};
 use shockwave_alloc::{Mode, Shockwave, set_mode, stats};
 
-/// The system's memory, until there is none.
-struct Refusing;
-
-static REFUSES: AtomicBool = AtomicBool::new(false);
-
-// SAFETY: hands calls on, or refuses, which is allowed.
-unsafe impl GlobalAlloc for Refusing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if REFUSES.load(Ordering::Relaxed) {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
+mod refusing;
 
 #[global_allocator]
 static GLOBAL: Shockwave<Refusing> = Shockwave::with_backing(Refusing).with_reservation(16 << 20);

@@ -1,32 +1,13 @@
 //! A reservation of 16 MiB and no more memory than that: what a request needs is found among what is meant to live for long.
 
-use std::alloc::{GlobalAlloc, Layout, System, alloc, dealloc};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::alloc::{Layout, alloc, dealloc};
+use std::sync::atomic::Ordering;
 
+use refusing::{REFUSES, Refusing};
 use shockwave_alloc::{RequestArena, Shockwave};
 
 mod child;
-
-/// The system's memory, until there is none.
-struct Refusing;
-
-static REFUSES: AtomicBool = AtomicBool::new(false);
-
-// SAFETY: hands calls on, or refuses, which is allowed.
-unsafe impl GlobalAlloc for Refusing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if REFUSES.load(Ordering::Relaxed) {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
+mod refusing;
 
 #[global_allocator]
 static GLOBAL: Shockwave<Refusing> = Shockwave::with_backing(Refusing).with_reservation(16 << 20);
