@@ -21,9 +21,9 @@ use crate::round::{Progress, Thorough};
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counter;
-use crate::sync::{Lock, Ordering};
+use crate::sync::{AtomicUsize, Lock, LockGuard, Ordering};
 use classes::{UNIT, class_of, size_of_class, units_of_class};
-use spans::Spans;
+use spans::{Due, Spans};
 
 /// Largest alignment served here, in bytes: that of every block.
 pub(crate) const MID_ALIGN_MAX: usize = UNIT;
@@ -35,6 +35,15 @@ const CLAIM: usize = if cfg!(miri) { 24 } else { 65 };
 const _: () = assert!(CLAIM <= spans::SPAN_MAX && spans::pages_for(MID_MAX / UNIT) <= CLAIM);
 
 static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
+
+/// How many heaps threads are spread over: as few as do, because what lies free in one is of no use to another. It doubles
+/// when threads have met [`MEETINGS`] times in a period, and halves at the end of one in which they have not met a quarter as often.
+static WIDTH: AtomicUsize = AtomicUsize::new(1);
+
+/// How often a thread has found a heap busy since the period began, or since `WIDTH` was last doubled. Written by threads that have to wait anyway.
+static MET: AtomicUsize = AtomicUsize::new(0);
+
+const MEETINGS: usize = 256;
 
 /// Live blocks and bytes by the count of threads that have no cache, wrapping.
 static LIVE_BLOCKS: Counter = Counter::new();
@@ -150,15 +159,53 @@ fn count(cache: Option<&Cache>, blocks: u64, bytes: u64, room: u64) {
 
 fn alloc_from_heap(class: usize, preferred: usize) -> *mut u8 {
     let units = units_of_class(class);
-    // A heap that is busy is passed over, unless all are.
-    let (index, mut heap) = (preferred..preferred + HEAPS)
-        .find_map(|index| HEAP[index % HEAPS].try_lock().map(|heap| (index % HEAPS, heap)))
-        .unwrap_or_else(|| (preferred % HEAPS, HEAP[preferred % HEAPS].lock()));
+    let (index, mut heap) = lock_any(preferred);
     let block = heap.alloc(units);
     if !block.is_null() || !claim(&mut heap, index, units) {
         return block;
     }
     heap.alloc(units)
+}
+
+/// Locks one of the heaps in use: the preferred one, or else one that is not busy, unless all are.
+fn lock_any(preferred: usize) -> (usize, LockGuard<'static, Spans>) {
+    let width = WIDTH.load(Ordering::Relaxed).clamp(1, HEAPS);
+    let first = preferred % width;
+    if let Some(heap) = HEAP[first].try_lock() {
+        return (first, heap);
+    }
+    met();
+    (1..width)
+        .map(|next| (first + next) % width)
+        .find_map(|index| HEAP[index].try_lock().map(|heap| (index, heap)))
+        .unwrap_or_else(|| (first, HEAP[first].lock()))
+}
+
+/// Locks the heap that a page belongs to.
+fn lock_of(header: &PageHeader) -> LockGuard<'static, Spans> {
+    let heap = &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS];
+    heap.try_lock().unwrap_or_else(|| {
+        met();
+        heap.lock()
+    })
+}
+
+/// Counts that a thread has found a heap busy.
+#[cold]
+fn met() {
+    if MET.fetch_add(1, Ordering::Relaxed) == MEETINGS {
+        MET.store(0, Ordering::Relaxed);
+        let _ = WIDTH
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |width| (width < HEAPS).then_some(2 * width));
+    }
+}
+
+/// Ends a period: fewer heaps may do.
+fn narrow() {
+    if MET.swap(0, Ordering::Relaxed) < MEETINGS / 4 {
+        let _ = WIDTH
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |width| (width > 1).then_some(width / 2));
+    }
 }
 
 /// Gives the heap of this index one more span, in which there are `units` units. Returns false if there is no memory.
@@ -208,7 +255,7 @@ fn give_back(block: *mut u8) {
     else {
         fatal("a mid-size block without an entry was kept")
     };
-    let mut heap = heap_of(header).lock();
+    let mut heap = lock_of(header);
     slot(header, block).set(0);
     // SAFETY: the block is free, in the span that begins in this page, and of this class.
     let empty = unsafe { heap.free(span_of(header), block, units_of_class(entry.class)) };
@@ -224,14 +271,27 @@ fn free_span(base: Option<*mut u8>) {
 }
 
 /// Gives back to the OS what lies free between blocks, as a part of a round. For [`Thorough::Everything`] the spans that heaps keep
-/// for their next need go to the space, too.
+/// for their next need go to the space, too. Only for who makes rounds: no two at a time. No lock is held while the OS works.
 pub(crate) fn purge(thorough: Thorough, progress: &mut Progress) {
+    if thorough == Thorough::Decay {
+        narrow();
+    }
     for heap in &HEAP {
-        let mut heap = heap.lock();
-        let spare = if thorough == Thorough::Everything { heap.take_spare() } else { None };
-        heap.purge(thorough, progress, space::purge_free);
-        drop(heap);
-        free_span(spare);
+        let mut spans = heap.lock();
+        if thorough == Thorough::Everything {
+            free_span(spans.take_spare());
+        }
+        progress.more |= spans.mark_due(thorough);
+        let mut due = Due::new();
+        while spans.take_due(&mut due, progress.budget) {
+            drop(spans);
+            due.purge(progress, space::purge_free);
+            spans = heap.lock();
+            spans.put_back(&mut due, |span| free_span(Some(span)));
+        }
+        if due.has_left() {
+            progress.leave_rest();
+        }
     }
 }
 
@@ -262,7 +322,7 @@ pub(crate) unsafe fn resize(
         let (units, wanted) = (units_of_class(class), units_of_class(new_class));
         let block = space::at(ptr.addr());
         // SAFETY: the block is in the span that begins in this page, and of this class.
-        if !unsafe { heap_of(header).lock().resize(span_of(header), block, units, wanted) } {
+        if !unsafe { lock_of(header).resize(span_of(header), block, units, wanted) } {
             return false;
         }
         class = new_class;
@@ -291,12 +351,33 @@ pub(crate) unsafe fn unlock_after_fork() {
     HEAP.iter().for_each(|heap| unsafe { heap.force_unlock() });
 }
 
-fn heap_of(header: &PageHeader) -> &'static Lock<Spans> {
-    &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS]
-}
-
 /// First byte of the span that a page is part of.
 fn span_of(header: &PageHeader) -> *mut u8 {
     // SAFETY: pages of spans have the header of the first one, which is in the table.
     space::start_of(unsafe { &*header.next.get() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_heaps_in_use_as_threads_meet() {
+        let index = |preferred| lock_any(preferred).0;
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
+        (0..=MEETINGS).for_each(|_| met());
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
+        let busy = HEAP[1].lock();
+        assert_eq!(index(1), 0, "a heap that is busy is passed over");
+        drop(busy);
+        (0..4 * MEETINGS).for_each(|_| met());
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 2, 3, 0], "there are no more");
+        narrow();
+        assert_eq!(WIDTH.load(Ordering::Relaxed), 4, "threads have met in this period");
+        narrow();
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
+        narrow();
+        narrow();
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
+    }
 }

@@ -19,6 +19,9 @@ pub(crate) use counted::{
 /// A mutual exclusion lock around `T`. Locking never allocates; waiting is a futex on Linux and yielding elsewhere.
 pub(crate) type Lock<T> = lock_api::Mutex<RawLock, T>;
 
+/// Who holds a [`Lock`].
+pub(crate) type LockGuard<'a, T> = lock_api::MutexGuard<'a, RawLock, T>;
+
 /// State of a [`Lock`]: 0 free, 1 held, 2 held with a possible waiter (Drepper, "Futexes Are Tricky", mutex 2).
 pub(crate) struct RawLock {
     state: AtomicU32,

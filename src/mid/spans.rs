@@ -112,6 +112,52 @@ impl Span {
     }
 }
 
+/// Runs that were taken to be given back to the OS while nobody holds the lock: so many at once, and, unless a single one is longer, so many
+/// bytes, which are missed meanwhile.
+const BATCH: usize = 32;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Runs that are with whoever makes a round. To others they are handed out.
+pub(super) struct Due {
+    runs: [DueRun; BATCH],
+    count: usize,
+    /// Where the search goes on.
+    bin: usize,
+    /// Whether there are runs for which the budget was not enough.
+    left: bool,
+}
+
+#[derive(Clone, Copy)]
+struct DueRun {
+    span: Span,
+    unit: usize,
+    units: usize,
+    /// What it is when it comes back.
+    state: u8,
+}
+
+impl Due {
+    pub(super) const fn new() -> Due {
+        let none = DueRun { span: Span(ptr::null_mut()), unit: 0, units: 0, state: DUE };
+        Due { runs: [none; BATCH], count: 0, bin: 0, left: false }
+    }
+
+    /// Gives the memory back with `purge`, which returns the bytes that the OS took. What it did not take is due again at the end of the
+    /// next period.
+    pub(super) fn purge(&mut self, progress: &mut Progress, purge: impl Fn(*mut u8, usize) -> usize) {
+        for run in &mut self.runs[..self.count] {
+            let done = purge(run.span.0.wrapping_add(run.unit * UNIT), run.units * UNIT);
+            run.state = if done == 0 { AGED } else { CLEAN };
+            progress.gave(done);
+        }
+    }
+
+    /// Whether the budget was not enough.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+}
+
 /// The free runs of any number of spans.
 pub(super) struct Spans {
     bins: [*mut Tag; BINS],
@@ -174,23 +220,35 @@ impl Spans {
     /// `block` must be a run of `units` units that was taken from here, in the span at `base`.
     pub(super) unsafe fn free(&mut self, base: *mut u8, block: *mut u8, units: usize) -> Option<*mut u8> {
         let span = Span(base);
-        let (mut first, mut units) = (span.unit_at(block), units);
+        // SAFETY: passed on.
+        unsafe { self.put(span, span.unit_at(block), units, DIRTY) }
+    }
+
+    /// Returns a run in a state. What it becomes with its neighbours is [`DIRTY`] if the run is, else in the latest of their states.
+    ///
+    /// # Safety
+    ///
+    /// The run must have been taken from here.
+    unsafe fn put(&mut self, span: Span, first: usize, units: usize, state: u8) -> Option<*mut u8> {
+        let (mut first, mut units, mut dirty) = (first, units, state);
         let behind = first + units;
         if span.tag(behind).free.get() != 0 {
+            dirty = dirty.max(span.tag(behind).dirty.get());
             units += self.remove(span, behind);
         }
         let before = span.tag(first - 1).free.get() as usize;
         if before != 0 {
             first -= before;
+            dirty = dirty.max(span.tag(first).dirty.get());
             units += self.remove(span, first);
         }
         if units + own_units(span.units()) == span.units() {
             if !self.spare.is_null() {
-                return Some(base);
+                return Some(span.0);
             }
-            self.spare = base;
+            self.spare = span.0;
         }
-        self.insert(span, first, units, DIRTY);
+        self.insert(span, first, units, if state == DIRTY { DIRTY } else { dirty });
         None
     }
 
@@ -235,37 +293,66 @@ impl Spans {
         true
     }
 
-    /// Gives the memory of free runs back to the OS with `purge`, which returns the bytes given back, as a part of a round.
-    pub(super) fn purge(
-        &mut self,
-        thorough: Thorough,
-        progress: &mut Progress,
-        purge: impl Fn(*mut u8, usize) -> usize,
-    ) {
+    /// Begins a part of a round: says which runs are due from now on. Returns whether there are others that may be at the end of the next
+    /// period.
+    pub(super) fn mark_due(&mut self, thorough: Thorough) -> bool {
+        let mut more = false;
         for &(mut tag) in &self.bins {
+            // SAFETY: list members are tags of spans that are in use.
+            while let Some(first) = unsafe { tag.as_ref() } {
+                tag = first.next.get();
+                let state = match (first.dirty.get(), thorough) {
+                    (CLEAN, _) => CLEAN,
+                    (_, Thorough::Everything) => DUE,
+                    (DIRTY, Thorough::Decay) => AGED,
+                    (AGED, Thorough::Decay) => DUE,
+                    // In the middle of a period this would be too early.
+                    (state, _) => state,
+                };
+                first.dirty.set(state);
+                more |= matches!(state, DIRTY | AGED);
+            }
+        }
+        more
+    }
+
+    /// Takes runs that are due, as many as there is room for and at most `budget` bytes and one run more. Returns whether there are any.
+    pub(super) fn take_due(&mut self, due: &mut Due, budget: usize) -> bool {
+        let mut bytes = 0;
+        'bins: for bin in due.bin..BINS {
+            due.bin = bin;
+            let mut tag = self.bins[bin];
             while !tag.is_null() {
                 let span = Span::of(tag);
                 let unit = span.unit_of(tag);
                 let first = span.tag(unit);
                 tag = first.next.get();
-                match (first.dirty.get(), thorough) {
-                    (CLEAN, _) => {}
-                    (DIRTY, Thorough::Decay) => {
-                        first.dirty.set(AGED);
-                        progress.more = true;
-                    }
-                    // In the middle of a period this would be too early.
-                    (DIRTY | AGED, Thorough::Rest) => progress.more = true,
-                    _ if progress.budget == 0 => {
-                        first.dirty.set(DUE);
-                        progress.leave_rest();
-                    }
-                    _ => {
-                        let done = purge(span.0.wrapping_add(unit * UNIT), first.free.get() as usize * UNIT);
-                        first.dirty.set(if done == 0 { DUE } else { CLEAN });
-                        progress.gave(done);
-                    }
+                if first.dirty.get() != DUE {
+                    continue;
                 }
+                if due.count == BATCH || bytes >= budget.min(BATCH_BYTES) {
+                    due.left = due.count == 0;
+                    break 'bins;
+                }
+                let units = self.remove(span, unit);
+                span.mark(unit, units, false);
+                if span.0 == self.spare {
+                    self.spare = ptr::null_mut();
+                }
+                due.runs[due.count] = DueRun { span, unit, units, state: DUE };
+                due.count += 1;
+                bytes += units * UNIT;
+            }
+        }
+        due.count > 0
+    }
+
+    /// Puts back what [`Spans::take_due`] has taken. Spans that are free then and not kept go to `release`, by their first bytes.
+    pub(super) fn put_back(&mut self, due: &mut Due, mut release: impl FnMut(*mut u8)) {
+        for run in &due.runs[..core::mem::take(&mut due.count)] {
+            // SAFETY: the run was taken from here, in this span, and nobody else knows of it.
+            if let Some(empty) = unsafe { self.put(run.span, run.unit, run.units, run.state) } {
+                release(empty);
             }
         }
     }
@@ -281,19 +368,23 @@ impl Spans {
         Some(self.bins[word * 64 + bits.trailing_zeros() as usize])
     }
 
-    /// Lists a free run.
+    /// Lists a free run: first in the list of its length, or second if it has no memory.
     fn insert(&mut self, span: Span, first: usize, units: usize, dirty: u8) {
         span.mark(first, units, true);
         span.tag(first).dirty.set(dirty);
         let bin = units.min(BINS - 1);
-        let (tag, head) = (span.tag_pointer(first), self.bins[bin]);
-        span.tag(first).prev.set(ptr::null_mut());
-        span.tag(first).next.set(head);
+        let tag = span.tag_pointer(first);
         // SAFETY: list members are tags of spans that are in use.
-        if let Some(next) = unsafe { head.as_ref() } {
+        let (prev, next) = match unsafe { self.bins[bin].as_ref() } {
+            Some(head) if dirty == CLEAN => (self.bins[bin], head.next.replace(tag)),
+            _ => (ptr::null_mut(), core::mem::replace(&mut self.bins[bin], tag)),
+        };
+        span.tag(first).prev.set(prev);
+        span.tag(first).next.set(next);
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
             next.prev.set(tag);
         }
-        self.bins[bin] = tag;
         self.nonempty[bin / 64] |= 1 << (bin % 64);
     }
 
@@ -343,6 +434,9 @@ mod tests {
             base
         }
     }
+
+    /// Who has units that are being purged.
+    const PURGED: u32 = u32::MAX;
 
     /// Which units of a span are handed out, and to whom.
     struct Shadow {
@@ -401,6 +495,25 @@ mod tests {
         }
     }
 
+    /// Ends a purge.
+    fn put_back(spans: &mut Spans, shadows: &mut [Shadow], due: &mut Due) {
+        for run in &due.runs[..due.count] {
+            let shadow = shadows.iter_mut().find(|shadow| shadow.base == run.span.0).unwrap();
+            shadow.set(shadow.base, run.unit..run.unit + run.units, PURGED, 0);
+        }
+        due.purge(&mut Progress::new(usize::MAX), |_, bytes| bytes);
+        let mut empty = None;
+        spans.put_back(due, |base| empty = Some(base));
+        if let Some(shadow) = shadows.iter_mut().find(|shadow| empty == Some(shadow.base)) {
+            assert!(shadow.units.iter().all(|owner| *owner == 0));
+            // SAFETY: the span is empty and was given back.
+            unsafe {
+                dealloc(shadow.base, memory());
+                *shadow = Shadow::new(spans);
+            }
+        }
+    }
+
     #[test]
     fn blocks_do_not_overlap_and_free_runs_are_merged() {
         let rounds = if cfg!(miri) { 300 } else { 20_000 };
@@ -412,9 +525,22 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) as usize % bound
         };
+        let mut due = Due::new();
         for round in 1..rounds {
             let most = 1 << random(9);
             let units = (1 + random(most)).min(LONGEST);
+            if round % 64 == 0 {
+                // Somebody gives memory back to the OS meanwhile.
+                due = Due::new();
+                spans.mark_due(Thorough::Everything);
+                spans.take_due(&mut due, random(64) * UNIT);
+                for run in &due.runs[..due.count] {
+                    let shadow = shadows.iter_mut().find(|shadow| shadow.base == run.span.0).unwrap();
+                    shadow.set(shadow.base, run.unit..run.unit + run.units, 0, PURGED);
+                }
+            } else if round % 64 == 32 {
+                put_back(&mut spans, &mut shadows, &mut due);
+            }
             match random(if blocks.len() < 40 { 4 } else { 8 }) {
                 0..=2 => {
                     let block = spans.alloc(units);
@@ -466,6 +592,7 @@ mod tests {
                 shadows.iter().for_each(|shadow| shadow.check(&spans));
             }
         }
+        put_back(&mut spans, &mut shadows, &mut due);
         for (span, block, units, owner) in blocks {
             shadows[span].set(block, 0..units, owner, 0);
             // SAFETY: as above; a span is freed below.
@@ -483,10 +610,18 @@ mod tests {
     fn purged(spans: &mut Spans, thorough: Thorough, budget: usize) -> (Vec<usize>, Progress) {
         let given = std::cell::RefCell::new(Vec::new());
         let mut progress = Progress::new(budget);
-        spans.purge(thorough, &mut progress, |_, bytes| {
-            given.borrow_mut().push(bytes / UNIT);
-            bytes
-        });
+        progress.more = spans.mark_due(thorough);
+        let mut due = Due::new();
+        while spans.take_due(&mut due, progress.budget) {
+            due.purge(&mut progress, |_, bytes| {
+                given.borrow_mut().push(bytes / UNIT);
+                bytes
+            });
+            spans.put_back(&mut due, |_| panic!("no span has become free"));
+        }
+        if due.has_left() {
+            progress.leave_rest();
+        }
         (given.into_inner(), progress)
     }
 
