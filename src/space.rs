@@ -43,6 +43,10 @@ pub(crate) const PAGE_SHIFT: u32 = 16;
 /// Pages committed at once, at least: 4 MiB. Larger spaces are committed in steps of an eighth, up to 64 MiB.
 const COMMIT_STEP: usize = if cfg!(miri) { 1 } else { 64 };
 const COMMIT_STEP_MAX: usize = 1024;
+
+/// Runs of so many pages may be asked to grow in place, and have more room for that at the beginning of a free run.
+const GROWS: usize = 16;
+
 /// Where the reservation is. Written once; `len` is 0 until then, so that nothing is found inside.
 #[repr(align(64))]
 struct Root {
@@ -215,11 +219,11 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
     Some(Run { header, zeroed: dirty == 0 })
 }
 
-/// Takes up to `pages` adjacent pages as spare pages linked through `next`; fewer if there are no more, or no free run is as long but
-/// there are shorter ones. Returns the first, their number, and of how many the OS has yet to provide the memory.
+/// Takes up to `pages` adjacent pages as spare pages linked through `next`; fewer if there are no more, no free run is as long but
+/// there are shorter ones, or a shorter one has memory, which is taken before what has none. Returns the first, their number, and of how many the OS has yet to provide the memory.
 pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, usize)> {
     let mut space = SPACE.lock();
-    let pages = pages.min(space.longest().unwrap_or(pages));
+    let pages = space.short_dirty(pages).unwrap_or_else(|| pages.min(space.longest().unwrap_or(pages)));
     let ((first, dirty), pages) = match space.take(pages, 1) {
         Some(taken) => (taken, pages),
         None => (space.take(1, 1)?, 1),
@@ -435,7 +439,11 @@ impl Space {
         // With this many pages there is an aligned start in any run.
         let wanted = pages.checked_add(align - 1)?;
         if let Some((first, len)) = if wanted <= self.pages { self.find(wanted) } else { None } {
-            let start = self.align_index(first, align);
+            let start = if align == 1 && self.is_better_at_end(first, len, pages) {
+                first + len - pages
+            } else {
+                self.align_index(first, align)
+            };
             self.cut(first, len, start, pages);
             let dirty = self.clean(start, pages);
             self.regret(pages - dirty);
@@ -451,6 +459,11 @@ impl Space {
         }
         self.regret(pages);
         Some((start, 0))
+    }
+
+    /// Whether `pages` pages are better taken from the end of a free run, because there is memory there and none at its beginning.
+    fn is_better_at_end(&self, first: usize, len: usize, pages: usize) -> bool {
+        pages < GROWS && !self.dirty.is_set(first) && self.dirty.is_set(first + len - 1)
     }
 
     /// Learns from the need for `pages` pages without memory whether it was given back too soon.

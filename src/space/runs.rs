@@ -91,6 +91,14 @@ impl Space {
         unsafe { self.bins[bin].as_ref() }.map(|run| run.run_len.load(Ordering::Relaxed) as usize)
     }
 
+    /// Length of the shortest free run, if that is below `pages` and the run that [`find`](Self::find) finds then is dirty.
+    pub(super) fn short_dirty(&self, pages: usize) -> Option<usize> {
+        (1..pages).find(|len| {
+            // SAFETY: list members are headers of the table, used under the lock.
+            unsafe { self.bins[bin_of(*len)].as_ref() }.is_some_and(|run| self.dirty.is_set(self.index(run)))
+        })
+    }
+
     /// A free run of at least `pages` pages: first index and length.
     pub(super) fn find(&self, pages: usize) -> Option<(usize, usize)> {
         let mut candidates = self.nonempty & (u64::MAX << bin_of(pages));
