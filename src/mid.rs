@@ -29,10 +29,11 @@ use spans::{Due, Spans};
 pub(crate) const MID_ALIGN_MAX: usize = UNIT;
 
 const HEAPS: usize = 4;
-/// Pages a heap takes at once, at least: 4 MiB.
-const CLAIM: usize = if cfg!(miri) { 24 } else { 65 };
+/// Pages of a span: as many as the longest block needs. In longer ones more lies free between blocks, and they become free as a whole more
+/// seldom.
+const CLAIM: usize = spans::pages_for(MID_MAX / UNIT);
 
-const _: () = assert!(CLAIM <= spans::SPAN_MAX && spans::pages_for(MID_MAX / UNIT) <= CLAIM);
+const _: () = assert!(CLAIM <= spans::SPAN_MAX);
 
 static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
 
@@ -210,9 +211,8 @@ fn narrow() {
 
 /// Gives the heap of this index one more span, in which there are `units` units. Returns false if there is no memory.
 fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
-    let needed = spans::pages_for(units);
-    let run =
-        space::alloc_run(needed.max(CLAIM), 1, Kind::Mid).or_else(|| space::alloc_run(needed, 1, Kind::Mid));
+    let run = space::alloc_run(CLAIM, 1, Kind::Mid)
+        .or_else(|| space::alloc_run(spans::pages_for(units), 1, Kind::Mid));
     let Some(run) = run else { return false };
     let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
     let base = space::start_of(run.header);

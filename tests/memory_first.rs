@@ -54,7 +54,7 @@ fn single_pages_with_memory_are_used_before_long_runs_without() {
     let thread = std::thread::spawn(move || {
         // Every second page is freed by the thread they belong to, which ends then.
         for (number, block) in fill_pages(512).into_iter().enumerate() {
-            let to = if block.as_ptr().addr() / PAGE % 2 == 0 { &keep } else { &free };
+            let to = if (block.as_ptr().addr() / PAGE).is_multiple_of(2) { &keep } else { &free };
             to.send((number, block)).expect("someone listens");
         }
         freed

@@ -35,9 +35,9 @@ fn it_goes_back_when_the_thread_purges_or_ends() {
     use_some();
     let kept = stats();
     assert_eq!((kept.mid, kept.dirty_bytes), (begin.mid, 0), "some of it is kept, with the span around");
-    assert!(purged() >= 4 << 20, "the span is free again");
+    assert!(purged() >= 1 << 20, "the span is free again");
     thread::spawn(use_some).join().expect("no panic");
-    assert!(purged() >= 4 << 20, "the span of the thread that ended is free again");
+    assert!(purged() >= 1 << 20, "the span of the thread that ended is free again");
 }
 
 fn what_shrinks_does_not_take_a_roomy_block() {
