@@ -23,7 +23,7 @@ use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counter;
 use crate::sync::{AtomicUsize, Lock, LockGuard, Ordering};
 use classes::{UNIT, class_of, size_of_class, units_of_class};
-use spans::{Due, Spans};
+use spans::Spans;
 
 /// Largest alignment served here, in bytes: that of every block.
 pub(crate) const MID_ALIGN_MAX: usize = UNIT;
@@ -37,14 +37,25 @@ const _: () = assert!(CLAIM <= spans::SPAN_MAX);
 
 static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
 
-/// How many heaps threads are spread over: as few as do, because what lies free in one is of no use to another. It doubles
-/// when threads have met [`MEETINGS`] times in a period, and halves at the end of one in which they have not met a quarter as often.
+/// How many heaps threads are spread over, a power of two: as few as do, because what lies free in one is of no use to another.
 static WIDTH: AtomicUsize = AtomicUsize::new(1);
 
-/// How often a thread has found a heap busy since the period began, or since `WIDTH` was last doubled. Written by threads that have to wait anyway.
-static MET: AtomicUsize = AtomicUsize::new(0);
+/// What says how wide: more when threads meet often in a period, fewer after a long time in which they did not.
+static MEETINGS: Meetings = Meetings { met: AtomicUsize::new(0), quiet: AtomicUsize::new(0) };
 
-const MEETINGS: usize = 256;
+/// Apart from what every thread reads.
+#[repr(align(128))]
+struct Meetings {
+    /// How often a thread has found a heap busy since the period began. Written by threads that have to wait anyway.
+    met: AtomicUsize,
+    /// Periods in a row in which they met seldom. Belongs to whoever makes the rounds.
+    quiet: AtomicUsize,
+}
+
+/// So many meetings in a period are too many. A quarter is still no reason for fewer heaps.
+const MET_OFTEN: usize = 256;
+/// Periods after which there are fewer heaps: threads that are kept apart do not meet, so that it is often the wrong thing.
+const QUIET_PERIODS: usize = 64;
 
 /// Live blocks and bytes by the count of threads that have no cache, wrapping.
 static LIVE_BLOCKS: Counter = Counter::new();
@@ -161,11 +172,20 @@ fn count(cache: Option<&Cache>, blocks: u64, bytes: u64, room: u64) {
 fn alloc_from_heap(class: usize, preferred: usize) -> *mut u8 {
     let units = units_of_class(class);
     let (index, mut heap) = lock_any(preferred);
-    let block = heap.alloc(units);
-    if !block.is_null() || !claim(&mut heap, index, units) {
-        return block;
+    let mut block = heap.alloc(units);
+    if block.is_null() && claim(&mut heap, index, units) {
+        block = heap.alloc(units);
     }
-    heap.alloc(units)
+    drop(heap);
+    if block.is_null() {
+        // No memory: heaps that are not in use any more may have some.
+        return HEAP
+            .iter()
+            .map(|heap| heap.lock().alloc(units))
+            .find(|block| !block.is_null())
+            .unwrap_or(block);
+    }
+    block
 }
 
 /// Locks one of the heaps in use: the preferred one, or else one that is not busy, unless all are.
@@ -194,18 +214,24 @@ fn lock_of(header: &PageHeader) -> LockGuard<'static, Spans> {
 /// Counts that a thread has found a heap busy.
 #[cold]
 fn met() {
-    if MET.fetch_add(1, Ordering::Relaxed) == MEETINGS {
-        MET.store(0, Ordering::Relaxed);
-        let _ = WIDTH
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |width| (width < HEAPS).then_some(2 * width));
+    if MEETINGS.met.fetch_add(1, Ordering::Relaxed) + 1 == MET_OFTEN {
+        let wider = |width| (width < HEAPS).then_some(2 * width);
+        let _ = WIDTH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, wider);
+        MEETINGS.met.store(MET_OFTEN / 4, Ordering::Relaxed);
     }
 }
 
 /// Ends a period: fewer heaps may do.
 fn narrow() {
-    if MET.swap(0, Ordering::Relaxed) < MEETINGS / 4 {
-        let _ = WIDTH
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |width| (width > 1).then_some(width / 2));
+    let quiet = if MEETINGS.met.swap(0, Ordering::Relaxed) < MET_OFTEN / 4 {
+        MEETINGS.quiet.load(Ordering::Relaxed) + 1
+    } else {
+        0
+    };
+    MEETINGS.quiet.store(quiet % QUIET_PERIODS, Ordering::Relaxed);
+    if quiet == QUIET_PERIODS {
+        let narrower = |width| (width > 1).then_some(width / 2);
+        let _ = WIDTH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, narrower);
     }
 }
 
@@ -271,25 +297,24 @@ fn free_span(base: Option<*mut u8>) {
 }
 
 /// Gives back to the OS what lies free between blocks, as a part of a round. For [`Thorough::Everything`] the spans that heaps keep
-/// for their next need go to the space, too. Only for who makes rounds: no two at a time. No lock is held while the OS works.
+/// for their next need go to the space, too. Only for who makes rounds: no two at a time. No heap is locked while the OS works.
 pub(crate) fn purge(thorough: Thorough, progress: &mut Progress) {
     if thorough == Thorough::Decay {
         narrow();
     }
     for heap in &HEAP {
-        let mut spans = heap.lock();
         if thorough == Thorough::Everything {
-            free_span(spans.take_spare());
+            let spare = heap.lock().take_spare();
+            free_span(spare);
         }
-        progress.more |= spans.mark_due(thorough);
-        let mut due = Due::new();
-        while spans.take_due(&mut due, progress.budget) {
-            drop(spans);
-            due.purge(progress, space::purge_free);
-            spans = heap.lock();
-            spans.put_back(&mut due, |span| free_span(Some(span)));
+        let mut due = heap.lock().take_due(thorough, progress.budget);
+        due.purge(progress, space::purge_free);
+        while !due.is_empty() {
+            let empty = heap.lock().put_back(&mut due);
+            free_span(empty);
         }
-        if due.has_left() {
+        progress.more |= due.more;
+        if due.left {
             progress.leave_rest();
         }
     }
@@ -364,20 +389,27 @@ mod tests {
     #[test]
     fn there_are_as_many_heaps_in_use_as_threads_meet() {
         let index = |preferred| lock_any(preferred).0;
+        let meet = |times| (0..times).for_each(|_| met());
+        let rest = |periods| (0..periods).for_each(|_| narrow());
         assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
-        (0..=MEETINGS).for_each(|_| met());
+        meet(MET_OFTEN - 1);
+        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
+        meet(1);
         assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
         let busy = HEAP[1].lock();
         assert_eq!(index(1), 0, "a heap that is busy is passed over");
         drop(busy);
-        (0..4 * MEETINGS).for_each(|_| met());
+        rest(QUIET_PERIODS);
+        assert_eq!(index(1), 1, "in the first of these periods threads have met");
+        meet(4 * MET_OFTEN);
         assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 2, 3, 0], "there are no more");
-        narrow();
-        assert_eq!(WIDTH.load(Ordering::Relaxed), 4, "threads have met in this period");
-        narrow();
+        rest(QUIET_PERIODS - 1);
+        meet(MET_OFTEN / 2);
+        rest(QUIET_PERIODS);
+        assert_eq!(index(3), 3, "they still meet at times");
+        rest(1);
         assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
-        narrow();
-        narrow();
+        rest(2 * QUIET_PERIODS);
         assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
     }
 }

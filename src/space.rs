@@ -44,8 +44,9 @@ pub(crate) const PAGE_SHIFT: u32 = 16;
 const COMMIT_STEP: usize = if cfg!(miri) { 1 } else { 64 };
 const COMMIT_STEP_MAX: usize = 1024;
 
-/// Runs of so many pages may be asked to grow in place, and have more room for that at the beginning of a free run.
-const GROWS: usize = 16;
+/// Runs of so many pages, most of them large blocks, may be asked to grow in place, and have more room for that at the beginning of a free
+/// run. Spans of mid-size blocks are one shorter.
+const GROWS: usize = 18;
 
 /// Where the reservation is. Written once; `len` is 0 until then, so that nothing is found inside.
 #[repr(align(64))]
@@ -220,7 +221,7 @@ pub(crate) fn alloc_run(pages: usize, align: usize, kind: Kind) -> Option<Run> {
 }
 
 /// Takes up to `pages` adjacent pages as spare pages linked through `next`; fewer if there are no more, no free run is as long but
-/// there are shorter ones, or a shorter one has memory, which is taken before what has none. Returns the first, their number, and of how many the OS has yet to provide the memory.
+/// there are shorter ones, or a shorter one has memory. Returns the first, their number, and of how many the OS has yet to provide the memory.
 pub(crate) fn alloc_spares(pages: usize) -> Option<(&'static PageHeader, usize, usize)> {
     let mut space = SPACE.lock();
     let pages = space.short_dirty(pages).unwrap_or_else(|| pages.min(space.longest().unwrap_or(pages)));

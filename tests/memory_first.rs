@@ -6,21 +6,15 @@ use std::time::Duration;
 
 use shockwave_alloc::{ScavengerConfig, Shockwave, purge, start_scavenger, stats};
 
-mod common;
-
-use common::{Alone, alone};
-
 #[global_allocator]
 static GLOBAL: Shockwave = Shockwave::new();
 
 const PAGE: usize = 64 << 10;
 
 /// No period ends, and nothing is free but what has no memory.
-fn without_periods() -> Alone {
-    let alone = alone();
+fn without_periods() {
     drop(start_scavenger(ScavengerConfig::DEFAULT.decay(Duration::from_secs(3600))).expect("a thread"));
     purge();
-    alone
 }
 
 /// Blocks of four to a page, written from the first byte to the last.
@@ -45,9 +39,15 @@ fn growth_with(pages: usize) -> u64 {
     thread.join().expect("it ends").saturating_sub(before)
 }
 
+// One test: what the second leaves would serve the first.
 #[test]
+fn free_pages_that_have_memory_are_used_first() {
+    the_end_of_a_run_that_has_memory_is_used_before_its_beginning_that_has_none();
+    single_pages_with_memory_are_used_before_long_runs_without();
+}
+
 fn single_pages_with_memory_are_used_before_long_runs_without() {
-    let _alone = without_periods();
+    without_periods();
     let long = run_of(512);
     let (keep, kept) = mpsc::channel();
     let (free, freed) = mpsc::channel();
@@ -68,9 +68,8 @@ fn single_pages_with_memory_are_used_before_long_runs_without() {
     drop(kept);
 }
 
-#[test]
 fn the_end_of_a_run_that_has_memory_is_used_before_its_beginning_that_has_none() {
-    let _alone = without_periods();
+    without_periods();
     // The thread that grows has begun its sizes then.
     drop(fill_pages(8));
     let (first, second, third) = (run_of(40), run_of(40), run_of(40));

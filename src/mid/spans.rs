@@ -53,7 +53,7 @@ struct Head {
 /// Invariant: of each run, free or handed out, the tags of the first and the last unit are true. The others mean nothing.
 #[repr(C)]
 struct Tag {
-    /// First unit of a free run: its neighbours in the list of its length.
+    /// First unit of a free run: its neighbours in the list of its length. Before the first one is the last.
     next: Cell<*mut Tag>,
     prev: Cell<*mut Tag>,
     /// Units of the free run that begins or ends here; 0 if the run is handed out.
@@ -112,51 +112,47 @@ impl Span {
     }
 }
 
-/// Runs that were taken to be given back to the OS while nobody holds the lock: so many at once, and, unless a single one is longer, so many
-/// bytes, which are missed meanwhile.
-const BATCH: usize = 32;
-const BATCH_BYTES: usize = 1 << 20;
-
-/// Runs that are with whoever makes a round. To others they are handed out.
+/// Runs that were taken to be given back to the OS while nobody holds the lock. To others they are handed out.
+///
+/// They are linked through the `next` of their first tags; the `prev` of these leads to their last tags. Both mean nothing to anybody else
+/// meanwhile.
 pub(super) struct Due {
-    runs: [DueRun; BATCH],
-    count: usize,
-    /// Where the search goes on.
-    bin: usize,
-    /// Whether there are runs for which the budget was not enough.
-    left: bool,
-}
-
-#[derive(Clone, Copy)]
-struct DueRun {
-    span: Span,
-    unit: usize,
-    units: usize,
-    /// What it is when it comes back.
-    state: u8,
+    first: *mut Tag,
+    /// Whether runs are left for which the budget was not enough.
+    pub left: bool,
+    /// Whether there are others that may be due at the end of the next period.
+    pub more: bool,
 }
 
 impl Due {
-    pub(super) const fn new() -> Due {
-        let none = DueRun { span: Span(ptr::null_mut()), unit: 0, units: 0, state: DUE };
-        Due { runs: [none; BATCH], count: 0, bin: 0, left: false }
+    /// Whether nothing is left to be put back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_null()
     }
 
     /// Gives the memory back with `purge`, which returns the bytes that the OS took. What it did not take is due again at the end of the
     /// next period.
-    pub(super) fn purge(&mut self, progress: &mut Progress, purge: impl Fn(*mut u8, usize) -> usize) {
-        for run in &mut self.runs[..self.count] {
-            let done = purge(run.span.0.wrapping_add(run.unit * UNIT), run.units * UNIT);
-            run.state = if done == 0 { AGED } else { CLEAN };
+    pub(super) fn purge(&self, progress: &mut Progress, purge: impl Fn(*mut u8, usize) -> usize) {
+        let mut tag = self.first;
+        while !tag.is_null() {
+            let (span, unit, units) = taken(tag);
+            let done = purge(span.0.wrapping_add(unit * UNIT), units * UNIT);
+            span.tag(unit).dirty.set(if done == 0 { AGED } else { CLEAN });
             progress.gave(done);
+            tag = span.tag(unit).next.get();
         }
     }
-
-    /// Whether the budget was not enough.
-    pub(super) fn has_left(&self) -> bool {
-        self.left
-    }
 }
+
+/// Span, first unit and units of a member of [`Due`].
+fn taken(tag: *mut Tag) -> (Span, usize, usize) {
+    let span = Span::of(tag);
+    let unit = span.unit_of(tag);
+    (span, unit, span.unit_of(span.tag(unit).prev.get()) + 1 - unit)
+}
+
+/// Runs that are put back while the lock is held once.
+const BATCH: usize = 64;
 
 /// The free runs of any number of spans.
 pub(super) struct Spans {
@@ -281,9 +277,11 @@ impl Spans {
         if units + free < wanted {
             return false;
         }
-        let mut dirty = if wanted < units { DIRTY } else { CLEAN };
+        let mut dirty = DIRTY;
         if free != 0 {
-            dirty = dirty.max(span.tag(first + units).dirty.get());
+            if wanted >= units {
+                dirty = span.tag(first + units).dirty.get();
+            }
             self.remove(span, first + units);
         }
         span.mark(first, wanted, false);
@@ -293,68 +291,67 @@ impl Spans {
         true
     }
 
-    /// Begins a part of a round: says which runs are due from now on. Returns whether there are others that may be at the end of the next
-    /// period.
-    pub(super) fn mark_due(&mut self, thorough: Thorough) -> bool {
-        let mut more = false;
-        for &(mut tag) in &self.bins {
-            // SAFETY: list members are tags of spans that are in use.
-            while let Some(first) = unsafe { tag.as_ref() } {
-                tag = first.next.get();
-                let state = match (first.dirty.get(), thorough) {
-                    (CLEAN, _) => CLEAN,
-                    (_, Thorough::Everything) => DUE,
-                    (DIRTY, Thorough::Decay) => AGED,
-                    (AGED, Thorough::Decay) => DUE,
-                    // In the middle of a period this would be too early.
-                    (state, _) => state,
-                };
-                first.dirty.set(state);
-                more |= matches!(state, DIRTY | AGED);
-            }
-        }
-        more
-    }
-
-    /// Takes runs that are due, as many as there is room for and at most `budget` bytes and one run more. Returns whether there are any.
-    pub(super) fn take_due(&mut self, due: &mut Due, budget: usize) -> bool {
+    /// Takes the runs that are due, as a part of a round: at most `budget` bytes and one run more.
+    pub(super) fn take_due(&mut self, thorough: Thorough, budget: usize) -> Due {
+        let mut due = Due { first: ptr::null_mut(), left: false, more: false };
         let mut bytes = 0;
-        'bins: for bin in due.bin..BINS {
-            due.bin = bin;
+        for bin in 0..BINS {
             let mut tag = self.bins[bin];
             while !tag.is_null() {
-                let span = Span::of(tag);
+                let (span, this) = (Span::of(tag), tag);
                 let unit = span.unit_of(tag);
                 let first = span.tag(unit);
                 tag = first.next.get();
-                if first.dirty.get() != DUE {
-                    continue;
-                }
-                if due.count == BATCH || bytes >= budget.min(BATCH_BYTES) {
-                    due.left = due.count == 0;
-                    break 'bins;
+                match (first.dirty.get(), thorough) {
+                    (CLEAN, _) => continue,
+                    (DIRTY, Thorough::Decay) => {
+                        first.dirty.set(AGED);
+                        due.more = true;
+                        continue;
+                    }
+                    // In the middle of a period this would be too early.
+                    (DIRTY | AGED, Thorough::Rest) => {
+                        due.more = true;
+                        continue;
+                    }
+                    _ if bytes >= budget => {
+                        first.dirty.set(DUE);
+                        due.left = true;
+                        continue;
+                    }
+                    _ => {}
                 }
                 let units = self.remove(span, unit);
                 span.mark(unit, units, false);
                 if span.0 == self.spare {
                     self.spare = ptr::null_mut();
                 }
-                due.runs[due.count] = DueRun { span, unit, units, state: DUE };
-                due.count += 1;
+                first.next.set(due.first);
+                first.prev.set(span.tag_pointer(unit + units - 1));
+                due.first = this;
                 bytes += units * UNIT;
             }
         }
-        due.count > 0
+        due
     }
 
-    /// Puts back what [`Spans::take_due`] has taken. Spans that are free then and not kept go to `release`, by their first bytes.
-    pub(super) fn put_back(&mut self, due: &mut Due, mut release: impl FnMut(*mut u8)) {
-        for run in &due.runs[..core::mem::take(&mut due.count)] {
-            // SAFETY: the run was taken from here, in this span, and nobody else knows of it.
-            if let Some(empty) = unsafe { self.put(run.span, run.unit, run.units, run.state) } {
-                release(empty);
+    /// Puts back some of what [`Spans::take_due`] has taken. If that makes a whole span free that is not kept, it is the caller's again: its
+    /// first byte is returned.
+    pub(super) fn put_back(&mut self, due: &mut Due) -> Option<*mut u8> {
+        for _ in 0..BATCH {
+            if due.is_empty() {
+                break;
+            }
+            let (span, unit, units) = taken(due.first);
+            let tag = span.tag(unit);
+            due.first = tag.next.get();
+            // SAFETY: the run was taken from here, and nobody else knows of it.
+            let empty = unsafe { self.put(span, unit, units, tag.dirty.get()) };
+            if empty.is_some() {
+                return empty;
             }
         }
+        None
     }
 
     /// The first unit of the shortest run that has `units` units.
@@ -368,43 +365,53 @@ impl Spans {
         Some(self.bins[word * 64 + bits.trailing_zeros() as usize])
     }
 
-    /// Lists a free run: first in the list of its length, or second if it has no memory.
+    /// Lists a free run: first in the list of its length, or last if it has no memory.
     fn insert(&mut self, span: Span, first: usize, units: usize, dirty: u8) {
         span.mark(first, units, true);
         span.tag(first).dirty.set(dirty);
         let bin = units.min(BINS - 1);
-        let tag = span.tag_pointer(first);
+        let (tag, this) = (span.tag_pointer(first), span.tag(first));
         // SAFETY: list members are tags of spans that are in use.
-        let (prev, next) = match unsafe { self.bins[bin].as_ref() } {
-            Some(head) if dirty == CLEAN => (self.bins[bin], head.next.replace(tag)),
-            _ => (ptr::null_mut(), core::mem::replace(&mut self.bins[bin], tag)),
-        };
-        span.tag(first).prev.set(prev);
-        span.tag(first).next.set(next);
-        // SAFETY: as above.
-        if let Some(next) = unsafe { next.as_ref() } {
-            next.prev.set(tag);
+        match unsafe { self.bins[bin].as_ref() } {
+            None => {
+                this.prev.set(tag);
+                this.next.set(ptr::null_mut());
+                self.bins[bin] = tag;
+                self.nonempty[bin / 64] |= 1 << (bin % 64);
+            }
+            Some(head) => {
+                let last = head.prev.replace(tag);
+                this.prev.set(last);
+                if dirty == CLEAN {
+                    this.next.set(ptr::null_mut());
+                    // SAFETY: as above.
+                    unsafe { (*last).next.set(tag) };
+                } else {
+                    this.next.set(self.bins[bin]);
+                    self.bins[bin] = tag;
+                }
+            }
         }
-        self.nonempty[bin / 64] |= 1 << (bin % 64);
     }
 
     /// Takes a free run off its list. Returns its length.
     fn remove(&mut self, span: Span, first: usize) -> usize {
-        let tag = span.tag(first);
-        let units = tag.free.get() as usize;
+        let this = span.tag(first);
+        let units = this.free.get() as usize;
         let bin = units.min(BINS - 1);
-        let (prev, next) = (tag.prev.get(), tag.next.get());
-        // SAFETY: list members are tags of spans that are in use.
-        match unsafe { prev.as_ref() } {
-            Some(prev) => prev.next.set(next),
-            None => self.bins[bin] = next,
+        let (prev, next) = (this.prev.get(), this.next.get());
+        if self.bins[bin] == span.tag_pointer(first) {
+            self.bins[bin] = next;
+        } else {
+            // SAFETY: list members are tags of spans that are in use.
+            unsafe { (*prev).next.set(next) };
         }
+        // What follows, or the first one if this was the last.
+        let behind = if next.is_null() { self.bins[bin] } else { next };
         // SAFETY: as above.
-        if let Some(next) = unsafe { next.as_ref() } {
-            next.prev.set(prev);
-        }
-        if self.bins[bin].is_null() {
-            self.nonempty[bin / 64] &= !(1 << (bin % 64));
+        match unsafe { behind.as_ref() } {
+            Some(behind) => behind.prev.set(prev),
+            None => self.nonempty[bin / 64] &= !(1 << (bin % 64)),
         }
         units
     }
@@ -481,7 +488,11 @@ mod tests {
             for bin in 0..BINS {
                 let mut tag = spans.bins[bin];
                 assert_eq!(spans.nonempty[bin / 64] >> (bin % 64) & 1 == 1, !tag.is_null());
+                // SAFETY: list members are tags.
+                let mut before = unsafe { tag.as_ref() }.map_or(tag, |first| first.prev.get());
                 while !tag.is_null() {
+                    // SAFETY: as above.
+                    assert_eq!(unsafe { (*tag).prev.get() }, core::mem::replace(&mut before, tag));
                     if Span::of(tag) == span {
                         listed.push((bin, span.unit_of(tag)));
                     }
@@ -495,21 +506,30 @@ mod tests {
         }
     }
 
+    /// Changes the owner of what is being purged.
+    fn set_due(shadows: &mut [Shadow], due: &Due, from: u32, to: u32) {
+        let mut tag = due.first;
+        while !tag.is_null() {
+            let (span, unit, units) = taken(tag);
+            let shadow = shadows.iter_mut().find(|shadow| shadow.base == span.0).unwrap();
+            shadow.set(shadow.base, unit..unit + units, from, to);
+            tag = span.tag(unit).next.get();
+        }
+    }
+
     /// Ends a purge.
     fn put_back(spans: &mut Spans, shadows: &mut [Shadow], due: &mut Due) {
-        for run in &due.runs[..due.count] {
-            let shadow = shadows.iter_mut().find(|shadow| shadow.base == run.span.0).unwrap();
-            shadow.set(shadow.base, run.unit..run.unit + run.units, PURGED, 0);
-        }
+        set_due(shadows, due, PURGED, 0);
         due.purge(&mut Progress::new(usize::MAX), |_, bytes| bytes);
-        let mut empty = None;
-        spans.put_back(due, |base| empty = Some(base));
-        if let Some(shadow) = shadows.iter_mut().find(|shadow| empty == Some(shadow.base)) {
-            assert!(shadow.units.iter().all(|owner| *owner == 0));
-            // SAFETY: the span is empty and was given back.
-            unsafe {
-                dealloc(shadow.base, memory());
-                *shadow = Shadow::new(spans);
+        while !due.is_empty() {
+            let empty = spans.put_back(due);
+            if let Some(shadow) = shadows.iter_mut().find(|shadow| empty == Some(shadow.base)) {
+                assert!(shadow.units.iter().all(|owner| *owner == 0));
+                // SAFETY: the span is empty and was given back.
+                unsafe {
+                    dealloc(shadow.base, memory());
+                    *shadow = Shadow::new(spans);
+                }
             }
         }
     }
@@ -525,19 +545,14 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) as usize % bound
         };
-        let mut due = Due::new();
+        let mut due = spans.take_due(Thorough::Rest, 0);
         for round in 1..rounds {
             let most = 1 << random(9);
             let units = (1 + random(most)).min(LONGEST);
             if round % 64 == 0 {
                 // Somebody gives memory back to the OS meanwhile.
-                due = Due::new();
-                spans.mark_due(Thorough::Everything);
-                spans.take_due(&mut due, random(64) * UNIT);
-                for run in &due.runs[..due.count] {
-                    let shadow = shadows.iter_mut().find(|shadow| shadow.base == run.span.0).unwrap();
-                    shadow.set(shadow.base, run.unit..run.unit + run.units, 0, PURGED);
-                }
+                due = spans.take_due(Thorough::Everything, random(64) * UNIT);
+                set_due(&mut shadows, &due, 0, PURGED);
             } else if round % 64 == 32 {
                 put_back(&mut spans, &mut shadows, &mut due);
             }
@@ -610,19 +625,21 @@ mod tests {
     fn purged(spans: &mut Spans, thorough: Thorough, budget: usize) -> (Vec<usize>, Progress) {
         let given = std::cell::RefCell::new(Vec::new());
         let mut progress = Progress::new(budget);
-        progress.more = spans.mark_due(thorough);
-        let mut due = Due::new();
-        while spans.take_due(&mut due, progress.budget) {
-            due.purge(&mut progress, |_, bytes| {
-                given.borrow_mut().push(bytes / UNIT);
-                bytes
-            });
-            spans.put_back(&mut due, |_| panic!("no span has become free"));
+        let mut due = spans.take_due(thorough, progress.budget);
+        due.purge(&mut progress, |_, bytes| {
+            given.borrow_mut().push(bytes / UNIT);
+            bytes
+        });
+        while !due.is_empty() {
+            assert_eq!(spans.put_back(&mut due), None);
         }
-        if due.has_left() {
+        progress.more |= due.more;
+        if due.left {
             progress.leave_rest();
         }
-        (given.into_inner(), progress)
+        let mut given = given.into_inner();
+        given.reverse();
+        (given, progress)
     }
 
     #[test]
@@ -656,6 +673,43 @@ mod tests {
         unsafe { spans.free(base, seven, 7) };
         assert_eq!(purged(&mut spans, Thorough::Everything, usize::MAX).0, vec![7]);
         assert_eq!(purged(&mut spans, Thorough::Everything, usize::MAX).0, Vec::<usize>::new());
+        // SAFETY: it came from there, and nothing of it is used any more.
+        unsafe { dealloc(base, memory()) };
+    }
+
+    #[test]
+    fn what_is_freed_beside_a_run_that_is_purged_is_purged_later() {
+        let mut spans = Spans::new();
+        let base = span();
+        // SAFETY: the memory is new and long enough.
+        unsafe { spans.add(base, PAGES) };
+        // A free span is kept for the next need, but not while it is away.
+        let one = spans.alloc(1);
+        // SAFETY: taken above.
+        unsafe { assert_eq!(spans.free(base, one, 1), None) };
+        let mut due = spans.take_due(Thorough::Everything, usize::MAX);
+        assert_eq!((spans.take_spare(), spans.alloc(1)), (None, ptr::null_mut()));
+        due.purge(&mut Progress::new(usize::MAX), |_, bytes| bytes);
+        assert_eq!(spans.put_back(&mut due), None);
+        assert_eq!(spans.spare, base);
+        let [first, second, _third] = [5, 7, 1].map(|units| spans.alloc(units));
+        // SAFETY: taken above with these lengths.
+        unsafe { assert_eq!(spans.free(base, first, 5), None) };
+        let mut due = spans.take_due(Thorough::Everything, usize::MAX);
+        // SAFETY: as above.
+        unsafe { assert_eq!(spans.free(base, second, 7), None) };
+        due.purge(&mut Progress::new(usize::MAX), |_, bytes| bytes);
+        assert_eq!(spans.put_back(&mut due), None);
+        assert!(due.is_empty());
+        assert_eq!(purged(&mut spans, Thorough::Everything, usize::MAX).0, vec![12]);
+        // What the OS refuses is tried again.
+        let two = spans.alloc(12);
+        // SAFETY: as above.
+        unsafe { assert_eq!(spans.free(base, two, 12), None) };
+        let mut due = spans.take_due(Thorough::Everything, usize::MAX);
+        due.purge(&mut Progress::new(usize::MAX), |_, _| 0);
+        assert_eq!(spans.put_back(&mut due), None);
+        assert_eq!(purged(&mut spans, Thorough::Decay, usize::MAX).0, vec![12]);
         // SAFETY: it came from there, and nothing of it is used any more.
         unsafe { dealloc(base, memory()) };
     }

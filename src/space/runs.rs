@@ -91,7 +91,7 @@ impl Space {
         unsafe { self.bins[bin].as_ref() }.map(|run| run.run_len.load(Ordering::Relaxed) as usize)
     }
 
-    /// Length of the shortest free run, if that is below `pages` and the run that [`find`](Self::find) finds then is dirty.
+    /// The shortest length below `pages` for which [`find`](Self::find) finds a run that is dirty, as its first page tells.
     pub(super) fn short_dirty(&self, pages: usize) -> Option<usize> {
         (1..pages).find(|len| {
             // SAFETY: list members are headers of the table, used under the lock.
