@@ -1,61 +1,30 @@
 //! Mid-size blocks, above 16 KiB up to 1 MiB: a cache of freed blocks in each thread, and behind it heaps of units of 4 KiB.
 //!
-//! There are several heaps, each behind its own lock, and threads are spread over them. Which heap a block belongs to
-//! and how big it is stands in the header of the page it begins in, so a caller's wrong layout does no harm. That entry
-//! belongs to whoever has the block: the program, the cache of a thread, or the heap under its lock.
+//! Which heap a block belongs to and how big it is stands in the header of the page it begins in, so a caller's wrong layout does no harm. That entry
+//! belongs to whoever has the block: the program, or the cache of a thread; of blocks that heaps have there is none.
 
 mod cache;
 mod classes;
+mod heaps;
 mod spans;
 
 pub(crate) use cache::Cache;
 pub(crate) use classes::MID_MAX;
+pub(crate) use heaps::{lock_for_fork, purge, unlock_after_fork};
 
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr;
 
-use crate::header::{Kind, PageHeader};
+use crate::header::PageHeader;
 use crate::invariant::fatal;
-use crate::round::{Progress, Thorough};
 use crate::size_class::SMALL_MAX;
 use crate::space::{self, PAGE_SIZE};
 use crate::stats::Counter;
-use crate::sync::{AtomicUsize, Lock, LockGuard, Ordering};
 use classes::{UNIT, class_of, size_of_class, units_of_class};
-use spans::Spans;
 
 /// Largest alignment served here, in bytes: that of every block.
 pub(crate) const MID_ALIGN_MAX: usize = UNIT;
-
-const HEAPS: usize = 4;
-/// Pages of a span: as many as the longest block needs. In longer ones more lies free between blocks, and they become free as a whole more
-/// seldom.
-const CLAIM: usize = spans::pages_for(MID_MAX / UNIT);
-
-const _: () = assert!(CLAIM <= spans::SPAN_MAX);
-
-static HEAP: [Lock<Spans>; HEAPS] = [const { Lock::new(Spans::new()) }; HEAPS];
-
-/// How many heaps threads are spread over, a power of two: as few as do, because what lies free in one is of no use to another.
-static WIDTH: AtomicUsize = AtomicUsize::new(1);
-
-/// What says how wide: more when threads meet often in a period, fewer after a long time in which they did not.
-static MEETINGS: Meetings = Meetings { met: AtomicUsize::new(0), quiet: AtomicUsize::new(0) };
-
-/// Apart from what every thread reads.
-#[repr(align(128))]
-struct Meetings {
-    /// How often a thread has found a heap busy since the period began. Written by threads that have to wait anyway.
-    met: AtomicUsize,
-    /// Periods in a row in which they met seldom. Belongs to whoever makes the rounds.
-    quiet: AtomicUsize,
-}
-
-/// So many meetings in a period are too many. A quarter is still no reason for fewer heaps.
-const MET_OFTEN: usize = 256;
-/// Periods after which there are fewer heaps: threads that are kept apart do not meet, so that it is often the wrong thing.
-const QUIET_PERIODS: usize = 64;
 
 /// Live blocks and bytes by the count of threads that have no cache, wrapping.
 static LIVE_BLOCKS: Counter = Counter::new();
@@ -126,7 +95,7 @@ pub(crate) fn alloc(layout: Layout, grows: bool, cache: Option<&Cache>, preferre
     let class = class_of(layout.size());
     let cached = cache
         .and_then(|cache| if grows { cache.take_to_grow(class, layout.size()) } else { cache.take(class) });
-    let (block, class) = cached.unwrap_or_else(|| (alloc_from_heap(class, preferred), class));
+    let (block, class) = cached.unwrap_or_else(|| (heaps::alloc(units_of_class(class), preferred), class));
     let Some(header) = space::header_of(block) else {
         // What the thread keeps may be what is missing.
         return match cache.filter(|cache| !cache.is_empty()) {
@@ -169,89 +138,6 @@ fn count(cache: Option<&Cache>, blocks: u64, bytes: u64, room: u64) {
     }
 }
 
-fn alloc_from_heap(class: usize, preferred: usize) -> *mut u8 {
-    let units = units_of_class(class);
-    let (index, mut heap) = lock_any(preferred);
-    let mut block = heap.alloc(units);
-    if block.is_null() && claim(&mut heap, index, units) {
-        block = heap.alloc(units);
-    }
-    drop(heap);
-    if block.is_null() {
-        // No memory: heaps that are not in use any more may have some.
-        return HEAP
-            .iter()
-            .map(|heap| heap.lock().alloc(units))
-            .find(|block| !block.is_null())
-            .unwrap_or(block);
-    }
-    block
-}
-
-/// Locks one of the heaps in use: the preferred one, or else one that is not busy, unless all are.
-fn lock_any(preferred: usize) -> (usize, LockGuard<'static, Spans>) {
-    let width = WIDTH.load(Ordering::Relaxed).clamp(1, HEAPS);
-    let first = preferred % width;
-    if let Some(heap) = HEAP[first].try_lock() {
-        return (first, heap);
-    }
-    met();
-    (1..width)
-        .map(|next| (first + next) % width)
-        .find_map(|index| HEAP[index].try_lock().map(|heap| (index, heap)))
-        .unwrap_or_else(|| (first, HEAP[first].lock()))
-}
-
-/// Locks the heap that a page belongs to.
-fn lock_of(header: &PageHeader) -> LockGuard<'static, Spans> {
-    let heap = &HEAP[usize::from(header.class.load(Ordering::Relaxed)) % HEAPS];
-    heap.try_lock().unwrap_or_else(|| {
-        met();
-        heap.lock()
-    })
-}
-
-/// Counts that a thread has found a heap busy.
-#[cold]
-fn met() {
-    if MEETINGS.met.fetch_add(1, Ordering::Relaxed) + 1 == MET_OFTEN {
-        let wider = |width| (width < HEAPS).then_some(2 * width);
-        let _ = WIDTH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, wider);
-        MEETINGS.met.store(MET_OFTEN / 4, Ordering::Relaxed);
-    }
-}
-
-/// Ends a period: fewer heaps may do.
-fn narrow() {
-    let quiet = if MEETINGS.met.swap(0, Ordering::Relaxed) < MET_OFTEN / 4 {
-        MEETINGS.quiet.load(Ordering::Relaxed) + 1
-    } else {
-        0
-    };
-    MEETINGS.quiet.store(quiet % QUIET_PERIODS, Ordering::Relaxed);
-    if quiet == QUIET_PERIODS {
-        let narrower = |width| (width > 1).then_some(width / 2);
-        let _ = WIDTH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, narrower);
-    }
-}
-
-/// Gives the heap of this index one more span, in which there are `units` units. Returns false if there is no memory.
-fn claim(heap: &mut Spans, index: usize, units: usize) -> bool {
-    let run = space::alloc_run(CLAIM, 1, Kind::Mid)
-        .or_else(|| space::alloc_run(spans::pages_for(units), 1, Kind::Mid));
-    let Some(run) = run else { return false };
-    let pages = run.header.run_len.load(Ordering::Relaxed) as usize;
-    let base = space::start_of(run.header);
-    for page in 0..pages {
-        let Some(header) = space::header_of(base.wrapping_add(page * PAGE_SIZE)) else { continue };
-        header.class.store(index as u8, Ordering::Relaxed);
-        header.next.set(run.header);
-    }
-    // SAFETY: the run belongs to this heap until it is given back; it has at most the pages of a claim, and enough of them.
-    unsafe { heap.add(base, pages) };
-    true
-}
-
 /// Frees the block at `ptr`, which begins in the page of `header`.
 ///
 /// # Safety
@@ -281,43 +167,9 @@ fn give_back(block: *mut u8) {
     else {
         fatal("a mid-size block without an entry was kept")
     };
-    let mut heap = lock_of(header);
     slot(header, block).set(0);
-    // SAFETY: the block is free, in the span that begins in this page, and of this class.
-    let empty = unsafe { heap.free(span_of(header), block, units_of_class(entry.class)) };
-    drop(heap);
-    free_span(empty);
-}
-
-/// Returns the span that begins at `base`, if any, to the space.
-fn free_span(base: Option<*mut u8>) {
-    if let Some(header) = base.and_then(|base| space::header_of(base)) {
-        space::free_run(header);
-    }
-}
-
-/// Gives back to the OS what lies free between blocks, as a part of a round. For [`Thorough::Everything`] the spans that heaps keep
-/// for their next need go to the space, too. Only for who makes rounds: no two at a time. No heap is locked while the OS works.
-pub(crate) fn purge(thorough: Thorough, progress: &mut Progress) {
-    if thorough == Thorough::Decay {
-        narrow();
-    }
-    for heap in &HEAP {
-        if thorough == Thorough::Everything {
-            let spare = heap.lock().take_spare();
-            free_span(spare);
-        }
-        let mut due = heap.lock().take_due(thorough, progress.budget);
-        due.purge(progress, space::purge_free);
-        while !due.is_empty() {
-            let empty = heap.lock().put_back(&mut due);
-            free_span(empty);
-        }
-        progress.more |= due.more;
-        if due.left {
-            progress.leave_rest();
-        }
-    }
+    // SAFETY: the block is free, begins in this page, and is of this class.
+    unsafe { heaps::free(header, block, units_of_class(entry.class)) }
 }
 
 /// Returns what the cache has not needed since the last call to the heaps.
@@ -346,8 +198,8 @@ pub(crate) unsafe fn resize(
         }
         let (units, wanted) = (units_of_class(class), units_of_class(new_class));
         let block = space::at(ptr.addr());
-        // SAFETY: the block is in the span that begins in this page, and of this class.
-        if !unsafe { lock_of(header).resize(span_of(header), block, units, wanted) } {
+        // SAFETY: the block begins in this page, and is of this class.
+        if !unsafe { heaps::resize(header, block, units, wanted) } {
             return false;
         }
         class = new_class;
@@ -361,55 +213,4 @@ pub(crate) unsafe fn resize(
 /// Live blocks and bytes by the count of threads that have no cache, wrapping.
 pub(crate) fn usage_uncached() -> (u64, u64) {
     (LIVE_BLOCKS.get(), LIVE_BYTES.get())
-}
-
-/// Takes the locks of this module, before a fork.
-pub(crate) fn lock_for_fork() {
-    HEAP.iter().for_each(|heap| core::mem::forget(heap.lock()));
-}
-
-/// # Safety
-///
-/// [`lock_for_fork`] must have been called before the fork.
-pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: passed on.
-    HEAP.iter().for_each(|heap| unsafe { heap.force_unlock() });
-}
-
-/// First byte of the span that a page is part of.
-fn span_of(header: &PageHeader) -> *mut u8 {
-    // SAFETY: pages of spans have the header of the first one, which is in the table.
-    space::start_of(unsafe { &*header.next.get() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_are_as_many_heaps_in_use_as_threads_meet() {
-        let index = |preferred| lock_any(preferred).0;
-        let meet = |times| (0..times).for_each(|_| met());
-        let rest = |periods| (0..periods).for_each(|_| narrow());
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
-        meet(MET_OFTEN - 1);
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
-        meet(1);
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
-        let busy = HEAP[1].lock();
-        assert_eq!(index(1), 0, "a heap that is busy is passed over");
-        drop(busy);
-        rest(QUIET_PERIODS);
-        assert_eq!(index(1), 1, "in the first of these periods threads have met");
-        meet(4 * MET_OFTEN);
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 2, 3, 0], "there are no more");
-        rest(QUIET_PERIODS - 1);
-        meet(MET_OFTEN / 2);
-        rest(QUIET_PERIODS);
-        assert_eq!(index(3), 3, "they still meet at times");
-        rest(1);
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0, 1, 0, 1, 0]);
-        rest(2 * QUIET_PERIODS);
-        assert_eq!([0, 1, 2, 3, 4].map(index), [0; 5]);
-    }
 }
