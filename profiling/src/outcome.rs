@@ -19,6 +19,8 @@ pub enum Unit {
     KibPerRequest,
     /// KiB by which the resident memory has grown.
     KibGrown,
+    /// Resident KiB.
+    Kib,
     /// Per cent of the peak's resident memory that went back to the system.
     PercentReturned,
 }
@@ -31,6 +33,7 @@ impl Unit {
             Unit::OverKept => "x kept",
             Unit::KibPerRequest => "KiB each",
             Unit::KibGrown => "KiB grown",
+            Unit::Kib => "KiB",
             Unit::PercentReturned => "% returned",
         }
     }

@@ -4,9 +4,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::workloads::aged::{self, Keeper};
+use crate::workloads::burst::{Afterwards, Survivors};
 use crate::workloads::{
     alloc_test, boxes, burst, cache_lines, escape, glibc_thread, growth, http, in_flight, json, live,
-    mstress, rptest, sh6bench, short_threads, talc_actions, threads, trace, xmalloc,
+    mstress, processes, rptest, sh6bench, short_threads, talc_actions, threads, trace, xmalloc,
 };
 use crate::{Clock, Outcome, Scope, Unit, bench};
 
@@ -42,6 +43,8 @@ pub enum Row {
     Burst,
     /// [`burst::burst`] without survivors
     BurstNoSurvivors,
+    /// [`burst::burst`] with a request now and then in place of silence, and without a scavenger
+    BurstTraffic,
     /// [`escape::escape`]
     Escape,
     /// [`in_flight::in_flight`]
@@ -56,6 +59,10 @@ pub enum Row {
     AgedOutsideNight,
     /// [`short_threads::threads`]
     Threads,
+    /// [`processes::start`]
+    Start,
+    /// [`processes::hello`]
+    Hello,
     /// [`xmalloc::one_size`]
     XmallocTest,
     /// [`xmalloc::mixed_sizes`]
@@ -127,7 +134,7 @@ const NIGHT: f64 = 0.3;
 
 impl Row {
     /// Every row of the comparison, in the order in which they are printed.
-    pub const ALL: [Row; 35] = [
+    pub const ALL: [Row; 38] = [
         Row::Pair,
         Row::Batch,
         Row::Trace,
@@ -142,6 +149,7 @@ impl Row {
         Row::Larson,
         Row::Burst,
         Row::BurstNoSurvivors,
+        Row::BurstTraffic,
         Row::Escape,
         Row::InFlight,
         Row::Aged,
@@ -149,6 +157,8 @@ impl Row {
         Row::AgedNight,
         Row::AgedOutsideNight,
         Row::Threads,
+        Row::Start,
+        Row::Hello,
         Row::XmallocTest,
         Row::XmallocTestMixed,
         Row::Mstress,
@@ -182,6 +192,7 @@ impl Row {
             Row::Larson => "larson",
             Row::Burst => "burst",
             Row::BurstNoSurvivors => "burst-no-survivors",
+            Row::BurstTraffic => "burst-traffic",
             Row::Escape => "escape",
             Row::InFlight => "in-flight",
             Row::Aged => "aged",
@@ -189,6 +200,8 @@ impl Row {
             Row::AgedNight => "aged-night",
             Row::AgedOutsideNight => "aged-outside-night",
             Row::Threads => "threads",
+            Row::Start => "start",
+            Row::Hello => "hello",
             Row::XmallocTest => "xmalloc-test",
             Row::XmallocTestMixed => "xmalloc-test-mixed",
             Row::Mstress => "mstress",
@@ -226,6 +239,9 @@ impl Row {
                 "part of the peak returned after a spike of 5000 requests (281 MB) and silence, 1 block in 20 survives"
             }
             Row::BurstNoSurvivors => "the same, and no block survives",
+            Row::BurstTraffic => {
+                "as burst, but with 100 small requests a second in place of silence, and without a scavenger"
+            }
             Row::Escape => {
                 "memory over kept bytes, 100,000 requests of 4 KiB of which each leaves 100 B in a cache"
             }
@@ -237,6 +253,8 @@ impl Row {
             Row::AgedNight => "memory over live cache after aged, nothing in flight and silence",
             Row::AgedOutsideNight => "the same after aged-outside",
             Row::Threads => "growth over 4000 short threads",
+            Row::Start => "a process that begins, serves one request and ends",
+            Row::Hello => "memory of a process that has just begun",
             Row::XmallocTest => "a block of 64 B from a producer to a consumer, after xmalloc-test -s 64",
             Row::XmallocTestMixed => "the same with 8 B to 2 KiB, after xmalloc-test -s -1",
             Row::Mstress => {
@@ -266,10 +284,11 @@ impl Row {
     /// What its number counts.
     pub fn unit(self) -> Unit {
         match self {
-            Row::Burst | Row::BurstNoSurvivors => Unit::PercentReturned,
+            Row::Burst | Row::BurstNoSurvivors | Row::BurstTraffic => Unit::PercentReturned,
             Row::Escape | Row::AgedNight | Row::AgedOutsideNight => Unit::OverKept,
             Row::InFlight => Unit::KibPerRequest,
             Row::Threads => Unit::KibGrown,
+            Row::Hello => Unit::Kib,
             _ => Unit::Nanoseconds,
         }
     }
@@ -308,7 +327,15 @@ impl Row {
 
     /// Whether it mostly waits and looks at memory only, so that several processes may run at once.
     pub fn waits(self) -> bool {
-        matches!(self, Row::Burst | Row::BurstNoSurvivors | Row::AgedNight | Row::AgedOutsideNight)
+        matches!(
+            self,
+            Row::Burst | Row::BurstNoSurvivors | Row::BurstTraffic | Row::AgedNight | Row::AgedOutsideNight
+        )
+    }
+
+    /// Whether Shockwave's scavenger looks after memory meanwhile, as in a server that minds it.
+    pub fn has_scavenger(self) -> bool {
+        self.waits() && self != Row::BurstTraffic
     }
 
     /// Whether a bump allocator that frees nothing can run it: each operation drops all it allocated.
@@ -332,8 +359,13 @@ impl Row {
             Row::VecGrow => growth::vecgrow(clock),
             Row::XFree => threads::xfree(clock),
             Row::Larson => threads::larson(clock),
-            Row::Burst => return memory(burst::burst::<S>(*idle, true)),
-            Row::BurstNoSurvivors => return memory(burst::burst::<S>(*idle, false)),
+            Row::Burst => return memory(burst::burst::<S>(*idle, Survivors::Some, Afterwards::Silence)),
+            Row::BurstNoSurvivors => {
+                return memory(burst::burst::<S>(*idle, Survivors::None, Afterwards::Silence));
+            }
+            Row::BurstTraffic => {
+                return memory(burst::burst::<S>(*idle, Survivors::Some, Afterwards::Traffic));
+            }
             Row::Escape => return memory(escape::escape::<S>()),
             Row::InFlight => return memory(in_flight::in_flight::<S>()),
             Row::Aged => aged::aged::<S>(clock, Keeper::Unmodified),
@@ -341,6 +373,8 @@ impl Row {
             Row::AgedNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Unmodified)),
             Row::AgedOutsideNight => return memory(aged::night::<S>(idle.mul_f64(NIGHT), Keeper::Outside)),
             Row::Threads => return memory(short_threads::threads::<S>()),
+            Row::Start => processes::start(clock)?,
+            Row::Hello => return memory(processes::hello()),
             Row::XmallocTest => xmalloc::one_size(clock),
             Row::XmallocTestMixed => xmalloc::mixed_sizes(clock),
             Row::Mstress => mstress::mstress(clock),

@@ -69,7 +69,7 @@ fn answer<S: Scope>(words: &[&str]) -> Result<String, String> {
             let [time, idle] = [time?, idle?].map(Duration::from_millis);
             let row = row.parse::<Row>()?;
             #[cfg(feature = "shockwave")]
-            let _scavenger = row.waits().then(scavenger);
+            let _scavenger = row.has_scavenger().then(scavenger);
             let outcome = row.measure::<S>(&Effort { clock: Clock::new(time), idle })?;
             Ok(format!("{}\n", Outcome { peak: peak_bytes(), ..outcome }))
         }

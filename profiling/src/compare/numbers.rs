@@ -8,7 +8,7 @@ pub fn value(unit: Unit, number: f64) -> String {
         Unit::Nanoseconds => digits(number),
         Unit::OverKept | Unit::KibPerRequest => format!("{number:.2}"),
         Unit::PercentReturned => format!("{number:.1}"),
-        Unit::KibGrown => format!("{number:.0}"),
+        Unit::KibGrown | Unit::Kib => format!("{number:.0}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Scope;
 use crate::bench::Scope as _;
@@ -22,14 +22,35 @@ const REQUESTS: usize = 5000;
 /// One block in so many survives its request.
 const SURVIVES: usize = 20;
 
+/// Time from one small request to the next.
+const TRAFFIC: Duration = Duration::from_millis(10);
+
+/// What is left of the spike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survivors {
+    /// Nothing.
+    None,
+    /// One block in 20, picked at random, made by code that knows of no arena.
+    Some,
+}
+
+/// What comes after the spike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Nothing.
+    Silence,
+    /// A request of 60 blocks every 10 ms.
+    Traffic,
+}
+
 /// Per cent of the resident memory of 5000 requests open at once (281 MB in 300,000 blocks) that has gone back to the
-/// system after all of them have ended and nothing has run for `idle`. If `survivors`, one block in 20, picked at
-/// random, outlives its request, made by code that knows of no arena. `None` if the system does not tell.
-pub fn burst<S: Scope>(idle: Duration, survivors: bool) -> Option<f64> {
+/// system after all of them have ended and `idle` has passed. `None` if the system does not tell.
+pub fn burst<S: Scope>(idle: Duration, survivors: Survivors, afterwards: Afterwards) -> Option<f64> {
     let mut random = Random::new(20);
     // One in `SURVIVES` at random; none if nothing is to survive. Written, and so resident, before the spike.
-    let survives: Vec<bool> =
-        (0..REQUESTS * BLOCKS).map(|_| below(random.bits(), SURVIVES) == 0 && survivors).collect();
+    let survives: Vec<bool> = (0..REQUESTS * BLOCKS)
+        .map(|_| below(random.bits(), SURVIVES) == 0 && survivors == Survivors::Some)
+        .collect();
     let mut blocks: Vec<Option<Block>> = Vec::new();
     blocks.resize_with(REQUESTS * BLOCKS, || None);
     let mut open = Vec::with_capacity(REQUESTS);
@@ -37,11 +58,7 @@ pub fn burst<S: Scope>(idle: Duration, survivors: bool) -> Option<f64> {
     let before = resident_bytes()?;
 
     for request in blocks.chunks_mut(BLOCKS) {
-        let ((), arena) = S::Requests::open(|| {
-            for (block, size) in request.iter_mut().zip(SIZES.iter().cycle()) {
-                *block = Some(Block::filled(*size));
-            }
-        });
+        let ((), arena) = S::Requests::open(|| fill(request));
         open.push(arena);
     }
     let peak = resident_bytes()?.saturating_sub(before);
@@ -54,11 +71,27 @@ pub fn burst<S: Scope>(idle: Duration, survivors: bool) -> Option<f64> {
             }
         });
     }
-    thread::sleep(idle);
+    match afterwards {
+        Afterwards::Silence => thread::sleep(idle),
+        Afterwards::Traffic => {
+            let begin = Instant::now();
+            while begin.elapsed() < idle {
+                S::Requests::run(|| fill(&mut [const { None }; BLOCKS]));
+                thread::sleep(TRAFFIC);
+            }
+        }
+    }
     let after = resident_bytes()?.saturating_sub(before);
     black_box(&blocks);
     // What comes beside the blocks, the thread's own pages say, may make it a little more than before.
     Some((100.0 * (1.0 - after as f64 / peak as f64)).max(0.0))
+}
+
+/// Makes the blocks of a request.
+fn fill(request: &mut [Option<Block>]) {
+    for (block, size) in request.iter_mut().zip(SIZES.iter().cycle()) {
+        *block = Some(Block::filled(*size));
+    }
 }
 
 #[cfg(test)]

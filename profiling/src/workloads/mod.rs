@@ -15,6 +15,7 @@ pub mod in_flight;
 pub mod json;
 pub mod live;
 pub mod mstress;
+pub mod processes;
 pub mod rptest;
 pub mod sh6bench;
 pub mod short_threads;
