@@ -196,10 +196,11 @@ impl RequestArena {
     /// where it is. `None` has no effect.
     #[inline]
     pub(crate) fn enter_record(&self) -> Option<Entered> {
+        let thread = thread::current();
         if startup::mode() != Mode::Arena {
+            thread.begin_without_arena();
             return None;
         }
-        let thread = thread::current();
         self.usable_record(thread).map(|record| thread.enter(Some(record)))
     }
 

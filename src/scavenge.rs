@@ -8,7 +8,7 @@
 use crate::heap::{self, Heap};
 use crate::round::{Progress, Thorough};
 use crate::space;
-use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering, now_ms};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Lock, Ordering, now_ms};
 use crate::{mid, trace};
 
 /// Milliseconds after which unneeded memory goes back, if not configured otherwise. Two periods: the first tells what is not needed.
@@ -34,6 +34,9 @@ static ROUNDS: Lock<Rounds> = Lock::new(Rounds { period_end: 0, due: 0, rest: fa
 
 /// When the next round by the way may be made. A hint, read without the lock.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the last round by the way has left something for the next. A hint, read without the lock.
+static LEFT: AtomicBool = AtomicBool::new(false);
 
 /// How many scavenger threads there are: then nobody else makes rounds.
 static SCAVENGERS: AtomicU32 = AtomicU32::new(0);
@@ -62,11 +65,18 @@ pub(crate) fn period() -> u64 {
 /// Announces a thread that makes the rounds.
 pub(crate) fn scavenger_starts() {
     SCAVENGERS.fetch_add(1, Ordering::Relaxed);
+    LEFT.store(false, Ordering::Relaxed);
 }
 
 /// Takes the announcement back.
 pub(crate) fn scavenger_ends() {
     SCAVENGERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether a round by the way has left something, so that whoever looks at the clock now and then had better do it at once.
+#[inline]
+pub(crate) fn has_left() -> bool {
+    LEFT.load(Ordering::Relaxed)
 }
 
 /// What a round did.
@@ -84,7 +94,10 @@ pub(crate) struct Round {
 pub(crate) fn by_the_way(own: Option<&Heap>) -> bool {
     // SAFETY: the heap is this thread's.
     let ended = own.is_some_and(|heap| unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) });
-    if SCAVENGERS.load(Ordering::Relaxed) == 0 && now_ms() >= NEXT.load(Ordering::Relaxed) {
+    if SCAVENGERS.load(Ordering::Relaxed) != 0 {
+        // It may have been set when the first one started.
+        LEFT.store(false, Ordering::Relaxed);
+    } else if now_ms() >= NEXT.load(Ordering::Relaxed) {
         by_the_way_slow();
     }
     ended
@@ -100,9 +113,11 @@ fn by_the_way_slow() {
     }
     NEXT.store(now + PAUSE_MS.min(period()), Ordering::Relaxed);
     let round = rounds.advance(now, BUDGET);
-    if rounds.due == 0 && !rounds.rest {
+    let left = rounds.due > 0 || rounds.rest;
+    if !left {
         NEXT.store(rounds.period_end, Ordering::Relaxed);
     }
+    LEFT.store(left, Ordering::Relaxed);
     drop(rounds);
     report(&round);
 }

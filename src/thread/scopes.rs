@@ -13,7 +13,7 @@ use crate::config::Mode;
 use crate::heap::Heap;
 use crate::stats::{Closed, Counter, UNATTACHED};
 use crate::tenure::{Start, Term, Tracker};
-use crate::{crowd, escape, space, startup, trace};
+use crate::{crowd, escape, scavenge, space, startup, trace};
 
 /// A scope with an arena of its own; see [`Thread::open`]. Two words, so that it stays in registers.
 #[derive(Clone, Copy)]
@@ -52,11 +52,24 @@ impl Thread {
 
     /// Opens an arena of a kind and enters it. `None` if there is none, and the scope has no effect.
     pub(crate) fn open(&self, kind: u8) -> Option<Opened> {
-        if startup::mode() != Mode::Arena || self.depth.get() >= DEPTH_MAX {
+        if startup::mode() != Mode::Arena {
+            self.begin_without_arena();
+            return None;
+        }
+        if self.depth.get() >= DEPTH_MAX {
             return None;
         }
         let arena = self.new_arena(kind, u64::MAX, false, false)?;
         Some(Opened { arena, serial: self.push_frame(Some(arena)).serial })
+    }
+
+    /// A request begins, or goes on, in a mode without arenas: the thread looks at the clock now and then, which it would not if its bins had all
+    /// that it needs.
+    #[inline]
+    pub(crate) fn begin_without_arena(&self) {
+        if let Some(heap) = self.attached().filter(|heap| heap.turn()) {
+            self.by_the_way(Some(heap));
+        }
     }
 
     /// Ends what [`open`](Self::open) began.
@@ -554,7 +567,7 @@ fn closed_clean(heap: &Heap, arena: &'static Arena, bytes: u64, allocs: u64) {
 /// Keeps the record of a closed arena for the next one of the thread. Now and then a look at the clock, too.
 #[inline]
 fn keep_record(heap: &Heap, arena: &'static Arena) {
-    if heap.counters.arenas_closed.get().is_multiple_of(CLOSED_PER_LOOK) {
+    if heap.counters.arenas_closed.get().is_multiple_of(CLOSED_PER_LOOK) || scavenge::has_left() {
         look_at_clock(heap);
     }
     arena.next.set(heap.arenas.get());

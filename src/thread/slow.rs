@@ -72,6 +72,9 @@ impl Thread {
             arena.count_bypassed(size);
             self.limit_moved(arena);
         }
+        if heap.turn() {
+            self.by_the_way(Some(heap));
+        }
         Some(block)
     }
 
@@ -189,6 +192,9 @@ impl Thread {
         if let Some(arena) = self.entered_arena().filter(|_| !allocated.0.is_null()) {
             arena.count_bypassed(size);
             self.limit_moved(arena);
+        }
+        if let Some(heap) = self.attached().filter(|heap| heap.turn()) {
+            self.by_the_way(Some(heap));
         }
         allocated
     }
