@@ -95,8 +95,10 @@ pub(crate) fn by_the_way(own: Option<&Heap>) -> bool {
     // SAFETY: the heap is this thread's.
     let ended = own.is_some_and(|heap| unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) });
     if SCAVENGERS.load(Ordering::Relaxed) != 0 {
-        // It may have been set when the first one started.
-        LEFT.store(false, Ordering::Relaxed);
+        // It may have been set when the first one started. Only written then: others read the line.
+        if LEFT.load(Ordering::Relaxed) {
+            LEFT.store(false, Ordering::Relaxed);
+        }
     } else if now_ms() >= NEXT.load(Ordering::Relaxed) {
         by_the_way_slow();
     }
