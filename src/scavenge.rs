@@ -65,7 +65,6 @@ pub(crate) fn period() -> u64 {
 /// Announces a thread that makes the rounds.
 pub(crate) fn scavenger_starts() {
     SCAVENGERS.fetch_add(1, Ordering::Relaxed);
-    LEFT.store(false, Ordering::Relaxed);
 }
 
 /// Takes the announcement back.
@@ -95,7 +94,7 @@ pub(crate) fn by_the_way(own: Option<&Heap>) -> bool {
     // SAFETY: the heap is this thread's.
     let ended = own.is_some_and(|heap| unsafe { heap.end_period(PERIODS.load(Ordering::Relaxed)) });
     if SCAVENGERS.load(Ordering::Relaxed) != 0 {
-        // It may have been set when the first one started. Only written then: others read the line.
+        // What was left is the scavenger's now. Only written if it has to be: others read the line.
         if LEFT.load(Ordering::Relaxed) {
             LEFT.store(false, Ordering::Relaxed);
         }

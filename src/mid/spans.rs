@@ -715,6 +715,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_block_gives_up_is_young_and_what_has_memory_is_taken_first() {
+        let mut spans = Spans::new();
+        let base = span();
+        // SAFETY: the memory is new and long enough.
+        unsafe { spans.add(base, PAGES) };
+        let rest = PAGES * PAGE_UNITS - own_units(PAGES * PAGE_UNITS) - 12;
+        let [first, _, second, _, last] = [3, 1, 3, 1, 6].map(|units| spans.alloc(units));
+        assert!(purged(&mut spans, Thorough::Decay, usize::MAX).0.is_empty());
+        // SAFETY: taken above with this length.
+        assert!(unsafe { spans.resize(base, last, 6, 4) });
+        assert!(purged(&mut spans, Thorough::Decay, usize::MAX).0.is_empty(), "a part of it was just used");
+        assert_eq!(purged(&mut spans, Thorough::Decay, usize::MAX).0, vec![rest]);
+        // SAFETY: as above.
+        unsafe { assert_eq!(spans.free(base, first, 3), None) };
+        let mut due = spans.take_due(Thorough::Everything, usize::MAX);
+        // SAFETY: as above.
+        unsafe { assert_eq!(spans.free(base, second, 3), None) };
+        due.purge(&mut Progress::new(usize::MAX), |_, bytes| bytes);
+        assert_eq!(spans.put_back(&mut due), None);
+        assert_eq!([spans.alloc(3), spans.alloc(3)], [second, first]);
+        // SAFETY: nobody uses the span any more.
+        unsafe { dealloc(base, memory()) };
+    }
+
+    #[test]
     fn the_best_fitting_run_is_taken() {
         let mut spans = Spans::new();
         let shadow = Shadow::new(&mut spans);
